@@ -1,0 +1,95 @@
+"""Server-sent events, read by the letter of the specification.
+
+Only CR, LF and CRLF end a line (`str.splitlines` and httpx's `aiter_lines` also split at U+2028,
+which may stand in a JSON string). Comments, `id:` and `retry:` are skipped; an event is delivered at
+its blank line. Source: WHATWG HTML, 9.2.6 "Interpreting an event stream".
+"""
+
+from msgspec import Struct
+
+from proxy.errors import UpstreamFailed
+
+MAX_EVENT_BYTES = 8 * 1024 * 1024
+
+
+class Frame(Struct, frozen=True):
+    """One event: its `event:` name or None, and its `data:` lines joined by LF."""
+
+    event: bytes | None
+    data: bytes
+
+
+class Parser:
+    """Bytes in, as they arrive; whole frames out."""
+
+    __slots__ = ("_buffer", "_data", "_event", "_first", "_limit", "_size", "_skip_lf")
+
+    def __init__(self, limit: int = MAX_EVENT_BYTES) -> None:
+        self._buffer = b""
+        self._data: list[bytes] = []
+        self._event: bytes | None = None
+        self._size = 0
+        self._limit = limit
+        self._skip_lf = False
+        self._first = True
+
+    def feed(self, chunk: bytes) -> list[Frame]:
+        """The frames that `chunk` completes. Raises `UpstreamFailed` past the size limit."""
+        if self._skip_lf:
+            # The last chunk ended with CR: an LF now belongs to it.
+            self._skip_lf = False
+            if chunk[:1] == b"\n":
+                chunk = chunk[1:]
+        buffer = self._buffer + chunk if self._buffer else chunk
+        if b"\r" in buffer:
+            if buffer[-1:] == b"\r":
+                self._skip_lf = True
+            buffer = buffer.replace(b"\r\n", b"\n").replace(b"\r", b"\n")
+        lines = buffer.split(b"\n")
+        self._buffer = lines.pop()
+        frames: list[Frame] = []
+        for line in lines:
+            self._line(line, frames)
+        if self._size + len(self._buffer) > self._limit:
+            raise UpstreamFailed("The upstream sent an event larger than the gateway accepts.")
+        return frames
+
+    def close(self) -> list[Frame]:
+        """What a stream that ends without a final blank line still holds.
+
+        The specification discards it; several upstreams end so after their last event, and the
+        JSON of a whole line is either complete or rejected by its reader.
+        """
+        frames: list[Frame] = []
+        if self._buffer:
+            self._line(self._buffer, frames)
+            self._buffer = b""
+        self._line(b"", frames)
+        return frames
+
+    def _line(self, line: bytes, frames: list[Frame]) -> None:
+        if self._first:
+            self._first = False
+            line = line.removeprefix(b"\xef\xbb\xbf")
+        if not line:
+            if self._data:
+                frames.append(Frame(self._event, b"\n".join(self._data)))
+            self._data, self._event, self._size = [], None, 0
+            return
+        name, _, value = line.partition(b":")
+        if value[:1] == b" ":
+            value = value[1:]
+        if name == b"data":
+            self._data.append(value)
+            self._size += len(value)
+            if self._size > self._limit:
+                raise UpstreamFailed("The upstream sent an event larger than the gateway accepts.")
+        elif name == b"event":
+            self._event = value
+
+
+def render(data: bytes, event: bytes | None = None) -> bytes:
+    """One frame as bytes; `data` must be one line."""
+    if event is None:
+        return b"data: " + data + b"\n\n"
+    return b"event: " + event + b"\ndata: " + data + b"\n\n"
