@@ -1,0 +1,51 @@
+"""Quirks: what Copilot refuses or gets wrong in a request, put right before it is sent.
+
+Each quirk carries its papers: what Copilot does, when it was seen, where that is written, when the
+quirk can go. They run in order, change the body in place and never raise, whatever the body holds.
+A quirk's name says what it is about; the names of those that acted are recorded with the request.
+"""
+
+from typing import Any, Final
+
+from proxy.errors import InvalidRequest
+from proxy.formats.canonical import ModelFacts
+from proxy.upstream.quirks import chat_completions, messages, responses
+from proxy.upstream.quirks.body import Quirk, QuirkContext
+from proxy.upstream.quirks.messages import needed_betas
+
+__all__ = ["QUIRKS", "Quirk", "QuirkContext", "apply", "check", "needed_betas"]
+
+QUIRKS: Final[dict[str, tuple[Quirk, ...]]] = {
+    "chat_completions": chat_completions.QUIRKS,
+    "responses": responses.QUIRKS,
+    "messages": messages.QUIRKS,
+    "count_tokens": messages.COUNT_TOKENS_QUIRKS,
+    "embeddings": (),
+}
+
+MAX_TOOLS: Final = 128
+
+
+def apply(
+    endpoint: str, body: dict[str, Any], model: ModelFacts, context: QuirkContext
+) -> list[str]:
+    """Run the quirks of an endpoint over `body` in place; returns the names of those that acted.
+
+    What they took away of the client's own wishes stands in `context.dropped` afterwards.
+    """
+    return [quirk.__name__ for quirk in QUIRKS.get(endpoint, ()) if quirk(body, model, context)]
+
+
+def check(endpoint: str, body: dict[str, Any], model: ModelFacts) -> None:
+    """Refuse what the upstream would refuse without saying why.
+
+    Raises `InvalidRequest` for more than 128 tools on chat completions, which the upstream answers
+    with a bare 400. Source: docs/upstream.md#chat-fields.
+    """
+    tools = body.get("tools")
+    if endpoint == "chat_completions" and isinstance(tools, list) and len(tools) > MAX_TOOLS:
+        raise InvalidRequest(
+            f"tools: {model.id} takes at most {MAX_TOOLS} tools through chat completions,"
+            f" got {len(tools)}",
+            param="tools",
+        )
