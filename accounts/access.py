@@ -1,0 +1,108 @@
+"""Who may see a page: signed in, or come with a one-use link. What one may not see is not there."""
+
+import zoneinfo
+from collections.abc import Callable
+from datetime import UTC, tzinfo
+from functools import wraps
+from typing import Concatenate, ParamSpec, cast
+
+from django.contrib.auth import login
+from django.contrib.auth.views import redirect_to_login
+from django.http import Http404, HttpRequest, HttpResponseBase, HttpResponseRedirect
+from django.shortcuts import redirect
+from django.utils import timezone
+from django.utils.cache import patch_vary_headers
+
+from accounts.models import Member
+
+P = ParamSpec("P")
+View = Callable[Concatenate[HttpRequest, P], HttpResponseBase]
+BACKEND = "django.contrib.auth.backends.ModelBackend"
+
+
+def member_of(request: HttpRequest) -> Member:
+    """The signed-in person; pages are only reached by one."""
+    return cast(Member, request.user)
+
+
+def scope_of(request: HttpRequest) -> int | None:
+    """The member whose rows may be seen, None for an administrator, who may see all."""
+    member = member_of(request)
+    return None if member.is_superuser else member.pk
+
+
+def zone_of(request: HttpRequest) -> tzinfo:
+    """The person's own zone, else the browser's (cookie `tz`), else UTC."""
+    named = getattr(request.user, "time_zone", "") or request.COOKIES.get("tz", "")
+    return read_zone(named) or UTC
+
+
+def read_zone(name: str) -> tzinfo | None:
+    """A zone of the IANA list; None for every other text."""
+    try:
+        return zoneinfo.ZoneInfo(name[:64])
+    except (ValueError, OSError, zoneinfo.ZoneInfoNotFoundError):
+        return None
+
+
+def sign_in(request: HttpRequest, member: Member) -> None:
+    """Begin a session under a new id. A member signs in from the login page or by a link."""
+    login(request, member, backend=BACKEND)
+
+
+def _by_link(request: HttpRequest) -> HttpResponseBase | None:
+    """Use up `?signin=…` and go to the clean address, so that the link is in no history."""
+    token = request.GET.get("signin")
+    if token is None:
+        return None
+    from accounts import links
+
+    query = request.GET.copy()
+    del query["signin"]
+    clean = f"{request.path}?{query.urlencode()}" if query else request.path
+    member = links.redeem(token)
+    if member is not None:
+        sign_in(request, member)
+        return HttpResponseRedirect(clean)
+    if request.user.is_authenticated:
+        return HttpResponseRedirect(clean)
+    return redirect("/dashboard/sign-in/?link=ended")
+
+
+def page(view: View[P]) -> View[P]:
+    """For signed-in people, rendered in their time zone."""
+
+    @wraps(view)
+    def inner(request: HttpRequest, /, *args: P.args, **kwargs: P.kwargs) -> HttpResponseBase:
+        arrived = _by_link(request)
+        if arrived is not None:
+            return arrived
+        if not request.user.is_authenticated:
+            return redirect_to_login(request.get_full_path())
+        with timezone.override(zone_of(request)):
+            response = view(request, *args, **kwargs)
+        patch_vary_headers(response, ["HX-Request"])
+        return response
+
+    return inner
+
+
+def admin_page(view: View[P]) -> View[P]:
+    """For administrators; for others the page does not exist."""
+
+    @wraps(view)
+    def inner(request: HttpRequest, /, *args: P.args, **kwargs: P.kwargs) -> HttpResponseBase:
+        if not member_of(request).is_superuser:
+            raise Http404
+        return view(request, *args, **kwargs)
+
+    return page(inner)
+
+
+def is_fragment(request: HttpRequest) -> bool:
+    """True when the page's own script asks for a part of the page."""
+    return request.headers.get("HX-Request") == "true"
+
+
+def address_of(request: HttpRequest) -> str:
+    return str(request.META.get("REMOTE_ADDR", ""))[:64]

@@ -1,0 +1,104 @@
+"""Who calls: a request's key becomes a `Caller`, from memory, in constant time.
+
+One SHA-256 and one dict lookup, whatever the key; every refusal reads the same and never says
+which key was sent.
+"""
+
+from collections.abc import Mapping
+from typing import Final
+
+from django.conf import settings
+from django.utils.timezone import now
+
+from accounts.keys import MARK, Caller, KeyRing, digest_of, ring
+
+__all__ = ["Caller", "Refused", "Unavailable", "authenticate"]
+
+MAX_KEY_CHARS: Final = 512
+# How long known keys are served while the database is away.
+MAX_AGE_S: Final = 60.0
+
+
+class Refused(Exception):
+    """No valid key. `message` is always the same; `reason` is for logs and metrics only.
+
+    `caller` is set when the key is known but may not call any more.
+    """
+
+    message = "Invalid API key. Send a valid key as Authorization: Bearer or x-api-key."
+
+    def __init__(self, reason: str, caller: Caller | None = None) -> None:
+        super().__init__(self.message)
+        self.reason = reason
+        self.caller = caller
+
+
+class Unavailable(Exception):
+    """Keys cannot be checked: the database has been away for too long."""
+
+    message = "API keys cannot be checked at the moment. Try again in a few seconds."
+    retry_after_s = 5.0
+
+    def __init__(self) -> None:
+        super().__init__(self.message)
+
+
+def authenticate(
+    headers: Mapping[str, str], query_key: str | None, *, allow_query: bool, loopback: bool
+) -> Caller:
+    """Name the caller. `headers` are lower-case; the key may be in any of three on any surface.
+
+    `allow_query` is true on Gemini's own paths only. `loopback` says that the peer is on this
+    machine: only such a peer may call without a valid key, and only when REQUIRE_KEYS is off.
+    Raises `Refused` or `Unavailable`.
+    """
+    given = _given(headers, query_key if allow_query else None)
+    if ring.age_s > MAX_AGE_S:
+        raise Unavailable
+    keys = ring.value
+    if settings.REQUIRE_KEYS or not loopback:
+        return _by_key(keys, given)
+    return _solo(keys, given)
+
+
+def _given(headers: Mapping[str, str], query_key: str | None) -> set[str]:
+    """The different values sent as a key; empty ones are none."""
+    scheme, _, bearer = headers.get("authorization", "").strip().partition(" ")
+    values = (
+        bearer if scheme.lower() == "bearer" else "",
+        headers.get("x-api-key", ""),
+        headers.get("x-goog-api-key", ""),
+        query_key or "",
+    )
+    return {value.strip() for value in values} - {""}
+
+
+def _by_key(keys: KeyRing, given: set[str]) -> Caller:
+    if not given:
+        raise Refused("missing")
+    if len(given) > 1:
+        raise Refused("conflict")
+    return _valid(keys, *given)
+
+
+def _solo(keys: KeyRing, given: set[str]) -> Caller:
+    """Any value is the solo person's, for tools that insist on one, but ours must be valid."""
+    if any(value.startswith(MARK) for value in given):
+        return _by_key(keys, given)
+    if keys.solo is None:
+        raise Refused("inactive")
+    return keys.solo
+
+
+def _valid(keys: KeyRing, value: str) -> Caller:
+    if len(value) > MAX_KEY_CHARS:
+        raise Refused("hostile")
+    entry = keys.entries.get(digest_of(value))
+    if entry is None:
+        raise Refused("unknown")
+    if entry.refusal:
+        raise Refused(entry.refusal, entry.caller)
+    caller = entry.caller
+    if caller.expires_at is not None and caller.expires_at <= now():
+        raise Refused("expired", caller)
+    return caller

@@ -1,0 +1,102 @@
+"""Secrets at rest: a text field that is ciphertext in the database.
+
+MultiFernet over `settings.ENCRYPTION_KEYS`: the first key writes, every key reads, so that keys can
+be rotated while the gateway runs. The keys live outside the database.
+"""
+
+import base64
+import hashlib
+from functools import lru_cache
+from typing import Any
+
+from cryptography.fernet import Fernet, InvalidToken, MultiFernet
+from django.conf import settings
+from django.db import models
+
+
+class Undecryptable(Exception):
+    """The row was written with a key that is not in ENCRYPTION_KEYS."""
+
+    def __init__(self) -> None:
+        super().__init__(
+            "A stored secret cannot be read with the present ENCRYPTION_KEYS. "
+            "Add the key it was written with, or sign in to the account again."
+        )
+
+
+@lru_cache(maxsize=8)
+def _fernet(keys: tuple[str, ...]) -> MultiFernet:
+    # A key may be any text of the operator's: its SHA-256 is the 32 bytes that Fernet wants.
+    derived = (base64.urlsafe_b64encode(hashlib.sha256(k.encode()).digest()) for k in keys)
+    return MultiFernet([Fernet(key) for key in derived])
+
+
+def _current() -> MultiFernet:
+    return _fernet(tuple(k.strip() for k in settings.ENCRYPTION_KEYS if k.strip()))
+
+
+def encrypt(text: str) -> str:
+    return _current().encrypt(text.encode()).decode()
+
+
+def decrypt(ciphertext: str) -> str:
+    """Raises `Undecryptable` when no key of the list fits."""
+    try:
+        return _current().decrypt(ciphertext.encode()).decode()
+    except InvalidToken:
+        raise Undecryptable from None
+
+
+class Secret:
+    """A decrypted-on-demand value: its text shows nowhere by accident."""
+
+    __slots__ = ("ciphertext",)
+
+    def __init__(self, ciphertext: str) -> None:
+        self.ciphertext = ciphertext
+
+    @classmethod
+    def of(cls, text: str) -> "Secret":
+        return cls(encrypt(text) if text else "")
+
+    def reveal(self) -> str:
+        return decrypt(self.ciphertext) if self.ciphertext else ""
+
+    def __bool__(self) -> bool:
+        return bool(self.ciphertext)
+
+    def __str__(self) -> str:
+        return "********" if self.ciphertext else ""
+
+    __repr__ = __str__
+
+    def __eq__(self, other: object) -> bool:
+        return isinstance(other, Secret) and other.ciphertext == self.ciphertext
+
+    def __hash__(self) -> int:
+        return hash(self.ciphertext)
+
+
+def no_secret() -> Secret:
+    """The default of fields that may be empty."""
+    return Secret("")
+
+
+class EncryptedTextField(models.TextField):  # type: ignore[type-arg]
+    """A `Secret`. Assign `Secret.of(text)`; a plain string is refused rather than stored in clear."""
+
+    def from_db_value(self, value: str | None, expression: Any, connection: Any) -> Secret:
+        return Secret(value or "")
+
+    def to_python(self, value: Any) -> Secret:
+        return value if isinstance(value, Secret) else Secret("")
+
+    def get_prep_value(self, value: Any) -> str:
+        if isinstance(value, Secret):
+            return value.ciphertext
+        if value in ("", None):
+            return ""
+        raise TypeError(f"{self.name} takes a Secret, not {type(value).__name__}.")
+
+    def value_to_string(self, obj: models.Model) -> str:
+        return ""

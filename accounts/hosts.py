@@ -1,0 +1,148 @@
+"""Which host a credential may be sent to, and where an account's GitHub is.
+
+Pure rules over settings, the account and what GitHub's answers name.
+Source: docs/upstream.md#copilot-hosts, #github-enterprise.
+"""
+
+import logging
+import re
+from collections.abc import Mapping
+from typing import Any, Final, Protocol
+from urllib.parse import urlsplit
+
+from django.conf import settings
+
+from accounts.errors import GitHubRefused
+
+logger = logging.getLogger(__name__)
+
+DOTCOM: Final = "github.com"
+LOOPBACK: Final = frozenset({"localhost", "127.0.0.1", "::1"})
+_GHE = re.compile(r"[a-z0-9](?:[a-z0-9-]{0,61}[a-z0-9])?\.ghe\.com")
+
+
+class Seat(Protocol):
+    """What of an account decides its hosts; `Account` and `AccountView` both fit."""
+
+    @property
+    def login(self) -> str: ...
+    @property
+    def host(self) -> str: ...
+    @property
+    def account_type(self) -> str: ...
+
+
+def is_loopback(host: str) -> bool:
+    return host in LOOPBACK or host.endswith(".localhost") or host.startswith("127.")
+
+
+def github_url(host: str) -> str:
+    """Where people sign in."""
+    return settings.GITHUB_URL if _is_configured(host) else f"https://{known_host(host)}"
+
+
+def api_url(host: str) -> str:
+    """GitHub's REST API."""
+    return settings.GITHUB_API_URL if _is_configured(host) else f"https://api.{known_host(host)}"
+
+
+def _is_configured(host: str) -> bool:
+    # With GitHub on this machine (simulator, demo) nothing may leave it, whatever the host says.
+    return host == DOTCOM or is_loopback(_name(settings.GITHUB_API_URL))
+
+
+def known_host(host: str) -> str:
+    """`host` in lower case. Raises `GitHubRefused` unless github.com or a tenant of ghe.com."""
+    name = host.strip().lower()
+    if name == DOTCOM or _GHE.fullmatch(name):
+        return name
+    raise GitHubRefused(
+        f"{host[:80]!r} is not a GitHub host that has Copilot. "
+        "Use github.com, or your enterprise's address such as example.ghe.com.",
+        status=0,
+        reason="unknown_host",
+    )
+
+
+def copilot_host(answer: Mapping[str, Any], seat: Seat) -> str:
+    """The base URL for requests with the credential that `answer` is about.
+
+    `answer` is the token exchange's or the account document. In order: COPILOT_API_URL,
+    `endpoints.api`, the token's `proxy-ep`, the plan's host. What GitHub names is followed to
+    allowed hosts only; anything else is logged and the plan's host taken.
+    """
+    if settings.COPILOT_API_URL:
+        return str(settings.COPILOT_API_URL)
+    endpoints = answer.get("endpoints")
+    named = endpoints.get("api") if isinstance(endpoints, Mapping) else None
+    if isinstance(named, str) and named:
+        if base := allowed(named, seat):
+            return base
+        logger.warning("account %s: refused Copilot host %r", seat.login, named[:200])
+    token = answer.get("token")
+    if isinstance(token, str) and (host := _from_proxy_ep(token)):
+        if base := allowed(f"https://{host}", seat):
+            return base
+        logger.warning("account %s: refused Copilot host %r", seat.login, host[:200])
+    return plan_host(seat)
+
+
+def plan_host(seat: Seat) -> str:
+    """The host by the plan that the operator named. Source: docs/upstream.md#copilot-hosts."""
+    if is_loopback(_name(settings.GITHUB_API_URL)):
+        return str(settings.GITHUB_API_URL)
+    if seat.host != DOTCOM:
+        return f"https://copilot-api.{known_host(seat.host)}"
+    if seat.account_type in ("business", "enterprise"):
+        return f"https://api.{seat.account_type}.githubcopilot.com"
+    return "https://api.githubcopilot.com"
+
+
+def allowed(url: str, seat: Seat) -> str | None:
+    """`url` as scheme and host if a credential of `seat` may go there, else None."""
+    try:
+        parts = urlsplit(url)
+        host, port = (parts.hostname or "").lower(), parts.port
+    except ValueError:
+        return None
+    has_more = parts.username or parts.password or parts.query or parts.fragment
+    if not host or has_more or parts.path not in ("", "/"):
+        return None
+    if parts.scheme == "https" and port in (None, 443) and _is_copilot(host, seat):
+        return f"https://{host}"
+    if _is_stand_in(parts.scheme, host):
+        return f"{parts.scheme}://{parts.netloc.lower()}"
+    return None
+
+
+def _is_copilot(host: str, seat: Seat) -> bool:
+    if host.endswith(".ghe.com"):
+        # A tenant's token goes to that tenant only.
+        return seat.host != DOTCOM and host.endswith(f".{seat.host}")
+    return any(
+        host.endswith(suffix) if suffix.startswith(".") else host == suffix
+        for suffix in settings.COPILOT_HOST_SUFFIXES
+    )
+
+
+def _is_stand_in(scheme: str, host: str) -> bool:
+    """A stand-in for GitHub names itself: this machine, or the very host that was configured."""
+    configured = _name(settings.GITHUB_API_URL)
+    plain = "http" if settings.GITHUB_API_URL.startswith("http:") else "https"
+    if configured == "api.github.com" or scheme not in ("https", plain):
+        return False
+    return host == configured or (is_loopback(configured) and is_loopback(host))
+
+
+def _from_proxy_ep(token: str) -> str:
+    """`api.…` from the token text's `proxy-ep=proxy.…`; empty when there is none."""
+    fields = token.partition(":")[0].split(";")
+    for field in fields:
+        key, _, value = field.partition("=")
+        if key == "proxy-ep" and value.startswith("proxy."):
+            return "api." + value.removeprefix("proxy.")
+    return ""
+
+
+def _name(url: str) -> str:
+    return (urlsplit(url).hostname or "").lower()

@@ -1,0 +1,190 @@
+"""API keys: made and shown once, stored as SHA-256, revoked within a second everywhere.
+
+The key ring is the in-memory copy that `accounts.auth` reads: no database on a request's way.
+"""
+
+import hashlib
+import secrets
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from datetime import datetime
+from typing import TypedDict, Unpack
+
+from django.conf import settings
+from django.db.models import Count, F, Max, Q
+from django.utils.timezone import now
+
+from accounts import audit
+from accounts.members import solo_member
+from accounts.models import Account, ApiKey, Member
+from accounts.snapshots import Snapshot
+
+MARK = "cgw_"
+PREFIX_CHARS = len(MARK) + 8
+
+
+@dataclass(frozen=True, slots=True)
+class Caller:
+    """The identity behind a key. Zero and empty mean no limit; budgets are in nano-AIU.
+
+    `key_id` is None for the solo person without a key. `account_id` is the account the key is
+    bound to; None leaves the choice to routing.
+    """
+
+    key_id: int | None
+    key_name: str
+    key_prefix: str
+    member_id: int
+    member: str
+    is_admin: bool
+    account_id: int | None = None
+    models: tuple[str, ...] = ()
+    rpm: int = 0
+    concurrency: int = 0
+    budget_day_nano_aiu: int = 0
+    budget_month_nano_aiu: int = 0
+    needs_approval: bool = False
+    expires_at: datetime | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Entry:
+    """A key in memory. `refusal` is why it may not call (revoked, inactive), empty when it may."""
+
+    caller: Caller
+    refusal: str
+
+
+@dataclass(frozen=True, slots=True)
+class KeyRing:
+    """Every key by its digest, and the person of solo mode."""
+
+    entries: Mapping[bytes, Entry] = field(default_factory=dict)
+    solo: Caller | None = None
+
+
+class Limits(TypedDict, total=False):
+    """What a key may be limited to; the names are those of `ApiKey`."""
+
+    account: Account | None
+    models_allowed: list[str]
+    requests_per_minute: int
+    concurrency: int
+    budget_day_nano_aiu: int
+    budget_month_nano_aiu: int
+    needs_approval: bool
+    is_admin: bool
+    expires_at: datetime | None
+
+
+def create(
+    name: str,
+    owner: Member,
+    *,
+    actor: Member | str | None = None,
+    address: str = "",
+    **limits: Unpack[Limits],
+) -> tuple[ApiKey, str]:
+    """Make a key for `owner`. The secret is given back this once and stored nowhere."""
+    secret = MARK + secrets.token_urlsafe(32)
+    while find(secret[:PREFIX_CHARS]) is not None:
+        secret = MARK + secrets.token_urlsafe(32)
+    key = ApiKey.objects.create(
+        name=name,
+        owner=owner,
+        prefix=secret[:PREFIX_CHARS],
+        digest=digest_of(secret),
+        **limits,
+    )
+    audit.record(actor or owner, "key.created", key, {"owner": owner.get_username()}, address)
+    ring.refresh(force=True)
+    return key, secret
+
+
+def revoke(key: ApiKey, *, actor: Member | str, address: str = "") -> bool:
+    """Refuse the key from now on. False when it was revoked before; the first time stands."""
+    at = now()
+    changed = ApiKey.objects.filter(pk=key.pk, revoked_at=None).update(revoked_at=at)
+    if not changed:
+        return False
+    key.revoked_at = at
+    audit.record(actor, "key.revoked", key, address=address)
+    ring.refresh(force=True)
+    return True
+
+
+def find(prefix: str) -> ApiKey | None:
+    """The key of that visible prefix, `cgw_` included."""
+    return ApiKey.objects.select_related("owner", "account").filter(prefix=prefix).first()
+
+
+def mark_used(times: Mapping[int, datetime]) -> None:
+    """Write when keys were last used. Leaves `updated_at` alone, so that no ring reloads."""
+    for key_id, at in times.items():
+        ApiKey.objects.filter(pk=key_id).exclude(last_used_at__gte=at).update(
+            last_used_at=at, updated_at=F("updated_at")
+        )
+
+
+def digest_of(secret: str) -> bytes:
+    """SHA-256: keys are 32 random bytes, there is nothing to guess that a slow hash would slow."""
+    return hashlib.sha256(secret.encode("utf-8", "replace")).digest()
+
+
+def _revision() -> object:
+    # The counts move also when `updated_at` does not: a host whose clock is behind, a bulk update.
+    keys = ApiKey.objects.aggregate(
+        n=Count("pk"), at=Max("updated_at"), revoked=Count("revoked_at"), last=Max("pk")
+    )
+    members = Member.objects.aggregate(
+        n=Count("pk"),
+        at=Max("updated_at"),
+        active=Count("pk", filter=Q(is_active=True)),
+        admins=Count("pk", filter=Q(is_superuser=True)),
+    )
+    return (*keys.values(), *members.values(), settings.REQUIRE_KEYS)
+
+
+def _load() -> KeyRing:
+    entries: dict[bytes, Entry] = {}
+    for key in ApiKey.objects.select_related("owner"):
+        refusal = "revoked" if key.revoked_at else "" if key.owner.is_active else "inactive"
+        entries[bytes(key.digest)] = Entry(_caller(key), refusal)
+    return KeyRing(entries, None if settings.REQUIRE_KEYS else _solo_caller())
+
+
+def _caller(key: ApiKey) -> Caller:
+    return Caller(
+        key_id=key.pk,
+        key_name=key.name,
+        key_prefix=key.prefix,
+        member_id=key.owner_id,
+        member=key.owner.get_username(),
+        # A key is never more than its owner.
+        is_admin=key.is_admin and key.owner.is_superuser,
+        account_id=key.account_id,
+        models=tuple(str(model) for model in key.models_allowed or ()),
+        rpm=key.requests_per_minute,
+        concurrency=key.concurrency,
+        budget_day_nano_aiu=key.budget_day_nano_aiu,
+        budget_month_nano_aiu=key.budget_month_nano_aiu,
+        needs_approval=key.needs_approval,
+        expires_at=key.expires_at,
+    )
+
+
+def _solo_caller() -> Caller | None:
+    member = solo_member()
+    if not member.is_active:
+        return None
+    return Caller(
+        key_id=None,
+        key_name="",
+        key_prefix="",
+        member_id=member.pk,
+        member=member.get_username(),
+        is_admin=member.is_superuser,
+    )
+
+
+ring: Snapshot[KeyRing] = Snapshot("API keys", _revision, _load, KeyRing())

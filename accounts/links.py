@@ -1,0 +1,44 @@
+"""Sign-in links: good once, for minutes, stored as SHA-256."""
+
+import hashlib
+import secrets
+from datetime import timedelta
+
+from django.utils.timezone import now
+
+from accounts import audit
+from accounts.models import Member, SignInLink
+
+MAX_TOKEN_CHARS = 100
+
+
+def make(member: Member, minutes: float = 10) -> str:
+    """Give the token of a new link for `member`; links that have ended are cleared away."""
+    SignInLink.objects.filter(expires_at__lt=now() - timedelta(days=1)).delete()
+    token = secrets.token_urlsafe(32)
+    SignInLink.objects.create(
+        digest=_digest(token), member=member, expires_at=now() + timedelta(minutes=minutes)
+    )
+    return token
+
+
+def redeem(token: str) -> Member | None:
+    """Use the link up. None when it is unknown, used, too old or its member is inactive.
+
+    Of two who come at once one wins: the update counts only while `used_at` is empty.
+    """
+    if not token or len(token) > MAX_TOKEN_CHARS:
+        return None
+    digest = _digest(token)
+    won = SignInLink.objects.filter(
+        digest=digest, used_at=None, expires_at__gt=now(), member__is_active=True
+    ).update(used_at=now())
+    if not won:
+        return None
+    member = SignInLink.objects.select_related("member").get(digest=digest).member
+    audit.record(member, "member.signed_in", member, {"by": "link"})
+    return member
+
+
+def _digest(token: str) -> bytes:
+    return hashlib.sha256(token.encode("utf-8", "replace")).digest()

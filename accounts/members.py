@@ -1,0 +1,27 @@
+"""Members: the one person of solo mode."""
+
+from django.db import IntegrityError
+
+from accounts import audit
+from accounts.models import Member
+
+SOLO_USERNAME = "owner"
+
+
+def solo_member() -> Member:
+    """The person whose laptop this is: an administrator without a password, made on first use.
+
+    Signs in with a one-use link only (`accounts.links`).
+    """
+    found = Member.objects.filter(username=SOLO_USERNAME).first()
+    if found is not None:
+        return found
+    member = Member(username=SOLO_USERNAME, is_staff=True, is_superuser=True)
+    member.set_unusable_password()
+    try:
+        member.save(force_insert=True)
+    except IntegrityError:
+        # Another process was first.
+        return Member.objects.get(username=SOLO_USERNAME)
+    audit.record(audit.GATEWAY, "member.created", member, {"why": "solo mode"})
+    return member
