@@ -1,0 +1,203 @@
+"""What a request costs: said by the upstream, or computed from dated prices and marked so.
+
+Integers throughout: nano-AIU, 10^9 to an AI credit, which is 0.01 USD. A price is nano-AIU per
+batch of tokens. Source: docs/upstream.md#copilot-usage and #published-prices.
+"""
+
+import json
+import re
+from collections.abc import Mapping
+from dataclasses import dataclass
+from decimal import Decimal, InvalidOperation
+from functools import lru_cache
+from pathlib import Path
+from typing import Any, Protocol
+
+from usage.bounds import MAX_NANO_AIU
+from usage.journal import Record
+
+NANO_PER_CREDIT = 10**9
+CREDITS_PER_USD = 100
+MILLION = 1_000_000
+PRICES_FILE = Path(__file__).parent / "data" / "prices.json"
+# What variants of a model carry behind its name. `-fast` is not among them: it has its own price.
+_VARIANT = re.compile(r"-(preview|picker|internal|1m|high|xhigh|low|medium|max|thought)$")
+_DATE = re.compile(r"-(\d{8}|\d{4}-\d{2}-\d{2})$")
+_DASHED_VERSION = re.compile(r"(?<=-)(\d{1,2})-(\d{1,2})(?=-|$)")
+
+
+class TokenCounts(Protocol):
+    """What is counted. `input_tokens` includes cache reads and writes."""
+
+    input_tokens: int
+    output_tokens: int
+    cache_read_tokens: int
+    cache_write_tokens: int
+
+
+@dataclass(frozen=True, slots=True)
+class Rates:
+    """Nano-AIU per batch. A cache price of `None` means that such tokens cost as input does."""
+
+    input: int
+    output: int
+    cache_read: int | None = None
+    cache_write: int | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Prices:
+    """The prices of one model; `long` counts when the input exceeds `long_above` tokens."""
+
+    rates: Rates
+    batch_size: int = MILLION
+    long: Rates | None = None
+    long_above: int = 0
+
+
+def cost(usage: TokenCounts, prices: Prices) -> int:
+    """Nano-AIU of `usage`, rounded half up once at the end."""
+    rates = prices.rates
+    if prices.long is not None and usage.input_tokens > prices.long_above:
+        rates = prices.long
+    read, write = max(0, usage.cache_read_tokens), max(0, usage.cache_write_tokens)
+    total = (
+        max(0, usage.input_tokens - read - write) * rates.input
+        + read * (rates.input if rates.cache_read is None else rates.cache_read)
+        + write * (rates.input if rates.cache_write is None else rates.cache_write)
+        + max(0, usage.output_tokens) * rates.output
+    )
+    return min(MAX_NANO_AIU, (2 * total + prices.batch_size) // (2 * prices.batch_size))
+
+
+def estimate(model: str, usage: TokenCounts, prices: Mapping[str, Any] | None = None) -> int | None:
+    """Nano-AIU by the catalog's `token_prices`, else by the shipped table; `None`: no price."""
+    known = catalog_prices(prices) or published_prices(model)
+    return None if known is None else cost(usage, known)
+
+
+def apply_cost(
+    record: Record, usage_nano_aiu: int | None, entry: Mapping[str, Any] | None = None
+) -> None:
+    """Write cost and its source into `record`, whose model and tokens are known.
+
+    `usage_nano_aiu` is what the upstream said, `entry` the model's entry in the catalog. A figure
+    that cannot be true (negative, absurd, no integer) counts as unsaid.
+    """
+    if type(usage_nano_aiu) is int and 0 <= usage_nano_aiu <= MAX_NANO_AIU:
+        record.nano_aiu, record.cost_source = usage_nano_aiu, "exact"
+        return
+    record.nano_aiu, record.cost_source = 0, "none"
+    if record.input_tokens <= 0 and record.output_tokens <= 0:
+        return
+    model = record.model_used or record.model_asked
+    estimated = estimate(model, record, token_prices(entry))
+    if estimated is not None:
+        record.nano_aiu, record.cost_source = estimated, "estimated"
+
+
+def token_prices(entry: Mapping[str, Any] | None) -> Mapping[str, Any] | None:
+    """`entry["billing"]["token_prices"]` when the catalog entry has it as a map."""
+    billing = entry.get("billing") if entry else None
+    prices = billing.get("token_prices") if isinstance(billing, Mapping) else None
+    return prices if isinstance(prices, Mapping) else None
+
+
+def catalog_prices(prices: Mapping[str, Any] | None) -> Prices | None:
+    """Read `token_prices`: AI credits per `batch_size` tokens.
+
+    Tiers stand under `default` and `long_context`, each with `context_max`; the earlier form has
+    the prices at the top. `None` when input or output price is missing.
+    Source: docs/upstream.md#models.
+    """
+    if not prices:
+        return None
+    default = prices.get("default", prices)
+    rates = _catalog_rates(default)
+    batch_size = prices.get("batch_size", MILLION)
+    if rates is None or type(batch_size) is not int or batch_size <= 0:
+        return None
+    context_max = default.get("context_max")
+    long = _catalog_rates(prices.get("long_context"))
+    if long is None or type(context_max) is not int:
+        return Prices(rates, batch_size)
+    return Prices(rates, batch_size, long, context_max)
+
+
+def published_prices(model: str) -> Prices | None:
+    """The shipped prices of `model`, also by a dated, dashed or suffixed form of its name."""
+    table = _published()
+    name = model.strip().lower()[:200]
+    while name not in table:
+        shorter = _VARIANT.sub("", _DATE.sub("", name))
+        if shorter == name:
+            return table.get(_DASHED_VERSION.sub(r"\1.\2", name))
+        name = shorter
+    return table[name]
+
+
+def prices_date() -> str:
+    """The day on which the shipped prices were read, ISO."""
+    date: str = _document()["date"]
+    return date
+
+
+def _catalog_rates(tier: Any) -> Rates | None:
+    if not isinstance(tier, Mapping):
+        return None
+    given = {
+        name: _nano(tier.get(key), NANO_PER_CREDIT)
+        for name, key in (
+            ("input", "input_price"),
+            ("output", "output_price"),
+            ("cache_write", "cache_write_price"),
+        )
+    }
+    read = tier.get("cache_read_price", tier.get("cache_price"))
+    if given["input"] is None or given["output"] is None:
+        return None
+    return Rates(
+        input=given["input"],
+        output=given["output"],
+        cache_read=_nano(read, NANO_PER_CREDIT),
+        cache_write=given["cache_write"],
+    )
+
+
+def _nano(price: Any, factor: int) -> int | None:
+    if isinstance(price, bool) or not isinstance(price, int | float | str):
+        return None
+    try:
+        nano = Decimal(str(price)) * factor
+    except InvalidOperation:
+        return None
+    return int(nano) if nano.is_finite() and 0 <= nano < 10**18 else None
+
+
+@lru_cache(maxsize=1)
+def _document() -> dict[str, Any]:
+    document: dict[str, Any] = json.loads(PRICES_FILE.read_text(encoding="utf-8"))
+    return document
+
+
+@lru_cache(maxsize=1)
+def _published() -> dict[str, Prices]:
+    return {entry["model"]: _published_entry(entry) for entry in _document()["models"]}
+
+
+def _published_entry(entry: dict[str, Any]) -> Prices:
+    long = entry.get("long")
+    return Prices(
+        rates=_published_rates(entry),
+        long=_published_rates(long) if long else None,
+        long_above=entry.get("long_above", 0),
+    )
+
+
+def _published_rates(tier: dict[str, Any]) -> Rates:
+    nano = {
+        name: _nano(tier.get(name), NANO_PER_CREDIT * CREDITS_PER_USD) for name in Rates.__slots__
+    }
+    assert nano["input"] is not None
+    assert nano["output"] is not None
+    return Rates(nano["input"], nano["output"], nano["cache_read"], nano["cache_write"])

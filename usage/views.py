@@ -1,0 +1,193 @@
+"""Pages of usage: overview, requests, one exchange, one conversation, live, exports."""
+
+import json
+from collections.abc import AsyncIterator, Iterator
+from typing import Any
+
+from asgiref.sync import sync_to_async
+from django.core.handlers.asgi import ASGIRequest
+from django.core.serializers.json import DjangoJSONEncoder
+from django.http import (
+    Http404,
+    HttpRequest,
+    HttpResponse,
+    HttpResponseBase,
+    JsonResponse,
+    QueryDict,
+    StreamingHttpResponse,
+)
+from django.shortcuts import redirect, render
+
+from accounts.access import is_fragment, member_of, page, scope_of, zone_of
+from accounts.models import ApiKey
+from usage import cards, charts, exports, filters, lines, reports
+from usage.filters import Filters
+from usage.wording import FORMATS
+
+EXPORT_TYPES = {"csv": "text/csv; charset=utf-8", "json": "application/json"}
+
+
+def _asked(request: HttpRequest, default: str = "24h") -> Filters:
+    return filters.read(
+        request.GET, zone=zone_of(request), scope=scope_of(request), default=default
+    )
+
+
+@page
+def overview(request: HttpRequest) -> HttpResponse:
+    asked = _asked(request)
+    grouping = request.GET.get("by", "model")
+    grouping = grouping if grouping in reports.GROUPINGS else "model"
+    if grouping == "member" and asked.scope is not None:
+        grouping = "model"
+    found = reports.overview(asked)
+    groups, other = reports.grouped(asked, grouping)
+    scope = asked.scope
+    context = {
+        "asked": asked,
+        "sums": found.sums,
+        "before": found.before,
+        "chart": reports.tokens_chart(asked, found),
+        "sparks": {
+            "requests": charts.spark([b.requests for b in found.buckets]),
+            "credits": charts.spark([b.nano_aiu for b in found.buckets]),
+            "errors": charts.spark([b.failed for b in found.buckets]),
+            "first": charts.spark([b.p50 or 0 for b in found.buckets]),
+        },
+        "grouping": grouping,
+        "groupings": [g for g in reports.GROUPINGS if scope is None or g != "member"],
+        "groups": groups,
+        "other": other,
+        "cards": cards.cards(member_of(request)),
+        "is_new": not found.sums.requests and not reports.has_any(scope),
+        "base_url": base_url(request),
+    }
+    template = "parts/overview.html" if is_fragment(request) else "pages/overview.html"
+    return render(request, template, context)
+
+
+def base_url(request: HttpRequest) -> str:
+    return f"{request.scheme}://{request.get_host()}"
+
+
+@page
+def requests(request: HttpRequest) -> HttpResponse:
+    asked = _asked(request, default="7d")
+    found = reports.page(asked, request.GET.get("after", ""))
+    context = {
+        "asked": asked,
+        "found": found,
+        "lines": lines.lines(found.rows),
+        "choices": reports.choices(asked.scope),
+        "formats": list(FORMATS.items()),
+        "is_new": not found.count and not asked.is_narrowed and not reports.has_any(asked.scope),
+        "base_url": base_url(request),
+    }
+    return render(request, "pages/requests.html", context)
+
+
+@page
+def exchange(request: HttpRequest, exchange_id: str) -> HttpResponse:
+    """One exchange: the panel beside the list, or its own page."""
+    record = reports.find(exchange_id, scope_of(request))
+    if record is None:
+        raise Http404
+    detail = lines.detail(record)
+    text = json.dumps(lines.as_json(detail.line), indent=2, cls=DjangoJSONEncoder)
+    template = "parts/exchange.html" if is_fragment(request) else "pages/exchange.html"
+    return render(request, template, {"detail": detail, "record": record, "json": text})
+
+
+@page
+def conversation(request: HttpRequest, conversation_id: str) -> HttpResponse:
+    rows = reports.conversation(conversation_id, scope_of(request))
+    if not rows:
+        raise Http404
+    total = 0
+    turns: list[dict[str, Any]] = []
+    for line in lines.lines(rows):
+        total += line.record.nano_aiu
+        turns.append({"line": line, "running": total})
+    context = {
+        "conversation": conversation_id,
+        "turns": turns,
+        "total": total,
+        "input": sum(row.input_tokens for row in rows),
+        "cached": sum(row.cache_read_tokens for row in rows),
+        "output": sum(row.output_tokens for row in rows),
+        "is_cut": len(rows) == reports.TREE,
+    }
+    return render(request, "pages/conversation.html", context)
+
+
+@page
+def live(request: HttpRequest) -> HttpResponse:
+    """The first paint of the live page; its script hears the rest by socket, or asks again."""
+    scope = scope_of(request)
+    latest = lines.lines(reports.latest(scope))
+    context = {"in_flight": cards.in_flight(scope), "lines": latest, "shows_member": scope is None}
+    template = "parts/live.html" if is_fragment(request) else "pages/live.html"
+    return render(request, template, context)
+
+
+async def _awaited(chunks: Iterator[str]) -> AsyncIterator[str]:
+    take = sync_to_async(lambda: next(chunks, None))
+    while (chunk := await take()) is not None:
+        yield chunk
+
+
+@page
+def export(request: HttpRequest, kind: str) -> HttpResponseBase:
+    """The list as a file, streamed; members get their own rows only."""
+    asked = _asked(request, default="7d")
+    rows = filters.records(asked)
+    chunks = exports.csv_chunks(rows) if kind == "csv" else exports.json_chunks(rows)
+    # An ASGI server would read a plain iterator to its end before sending the first byte.
+    body = _awaited(chunks) if isinstance(request, ASGIRequest) else chunks
+    response = StreamingHttpResponse(body, content_type=EXPORT_TYPES[kind])
+    name = f"requests_{asked.start:%Y-%m-%d}_{asked.end:%Y-%m-%d}.{kind}"
+    response.headers["Content-Disposition"] = f'attachment; filename="{name}"'
+    return response
+
+
+@page
+def keys(request: HttpRequest) -> HttpResponse:
+    scope = scope_of(request)
+    rows = ApiKey.objects.select_related("owner", "account")
+    if scope is not None:
+        rows = rows.filter(owner_id=scope)
+    used = reports.key_use(scope)
+    found = [
+        {
+            "key": key,
+            "use": use,
+            "spark": charts.spark(use.days) if use else None,
+            "budget": cards.budget_of(key, use),
+        }
+        for key in rows
+        for use in [used.get(key.pk)]
+    ]
+    # Revoked and expired ones last; they stay to be found in old records.
+    found.sort(key=lambda row: row["key"].state != "active")
+    return render(request, "pages/keys.html", {"rows": found, "shows_owner": scope is None})
+
+
+@page
+def search(request: HttpRequest) -> HttpResponse:
+    """Where the search field of the top bar leads: an exchange by id, else the list."""
+    text = request.GET.get("q", "").strip()[:100]
+    record = reports.find(text, scope_of(request)) if len(text) >= 16 else None
+    if record is not None:
+        return redirect("exchange", record.pk)
+    query = QueryDict(mutable=True)
+    query["q"] = text
+    query["range"] = "30d"
+    response: HttpResponse = redirect("requests")
+    response.headers["Location"] += f"?{query.urlencode()}"
+    return response
+
+
+@page
+def live_rows(request: HttpRequest) -> JsonResponse:
+    """What is in flight now, for a page whose socket is gone."""
+    return JsonResponse({"in_flight": cards.in_flight(scope_of(request))})
