@@ -1,0 +1,173 @@
+"""One request with its response: what the steps know of it, and its one record."""
+
+import asyncio
+import hashlib
+import secrets
+import time
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+from django.http import HttpRequest
+from django.http.response import HttpResponseBase
+from django.utils.timezone import now
+
+from accounts.auth import Caller
+from proxy.errors import GatewayError
+from proxy.formats.canonical import Usage
+from proxy.formats.contract import Gist
+from proxy.upstream.initiator import Decision, Traits
+from usage import live
+from usage.journal import Record
+from usage.recorder import recorder
+
+CLIENT_HEADERS = ("x-claude-code-session-id", "session-id", "x-session-id", "x-session-affinity")
+LIVE: "dict[str, Exchange]" = {}
+# Told of each finished record, on the loop: the terminal's log line, metrics.
+LISTENERS: list[Callable[[Record], None]] = []
+
+
+@dataclass(slots=True)
+class Exchange:
+    """Everything about one request. `record` is its usage record.
+
+    `body` is the client's decoded JSON, whose inner objects the quirks may change on the way up;
+    `asked` keeps what the answer's encoder must know of it. `complete` makes the body whole where the
+    client says a part of it in the URL.
+    """
+
+    id: str
+    source: str
+    path: str
+    headers: dict[str, str]
+    caller: Caller
+    raw: bytes
+    record: Record
+    started: float
+    body: dict[str, Any] = field(default_factory=dict)
+    asked: dict[str, Any] = field(default_factory=dict)
+    model: str = ""
+    stream: bool = False
+    gist: Gist = field(default_factory=Gist)
+    traits: Traits = field(default_factory=Traits)
+    decision: Decision | None = None
+    conversation: str = ""
+    dropped: list[str] = field(default_factory=list)
+    leases: list[Callable[[], None]] = field(default_factory=list)
+    abort: Callable[[GatewayError], None] | None = None
+    records: bool = True
+    finished: bool = False
+    complete: Callable[[dict[str, Any]], dict[str, Any]] | None = None
+
+    @classmethod
+    def begin(cls, request: HttpRequest, source: str, caller: Caller) -> "Exchange":
+        exchange_id = secrets.token_hex(12)
+        headers = {k.lower(): v for k, v in request.headers.items()}
+        record = Record(
+            id=exchange_id,
+            started_at=now(),
+            outcome="interrupted",
+            source=source,
+            path=request.path[:200],
+            client=client_name(headers.get("user-agent", "")),
+            member_id=caller.member_id,
+            member=caller.member,
+            key_id=caller.key_id,
+            key=caller.key_name,
+            bytes_in=len(request.body),
+        )
+        return cls(
+            id=exchange_id,
+            source=source,
+            path=request.path,
+            headers=headers,
+            caller=caller,
+            raw=request.body,
+            record=record,
+            started=time.monotonic(),
+        )
+
+    @property
+    def request_id(self) -> str:
+        return f"req_{self.id}"
+
+    def elapsed_ms(self) -> int:
+        return int((time.monotonic() - self.started) * 1000)
+
+    def open_record(self) -> None:
+        """Write the begin line: from here on a killed process leaves a record."""
+        LIVE[self.id] = self
+        recorder.begin(self.record)
+
+    def first_token(self) -> None:
+        if self.record.first_token_ms is None:
+            self.record.first_token_ms = self.elapsed_ms()
+            live.first_token(self.record)
+
+    def finish(self, outcome: str, status: int | None, *, error: GatewayError | None = None) -> None:
+        """Write the one record, whatever happened; a second call does nothing."""
+        if self.finished:
+            return
+        self.finished = True
+        LIVE.pop(self.id, None)
+        for leave in self.leases:
+            leave()
+        record = self.record
+        record.outcome = outcome
+        record.status = status
+        record.finished_at = now()
+        record.total_ms = self.elapsed_ms()
+        record.dropped = self.dropped
+        if error is not None:
+            record.error_code = error.code
+            record.error_message = error.message
+        if self.records:
+            recorder.finish(record)
+            for listener in LISTENERS:
+                listener(record)
+
+    def abandon(self) -> None:
+        """The answer was never read to its end: the client is gone."""
+        self.finish("cancelled", None)
+
+    def note_usage(self, usage: Usage) -> None:
+        """Keep token counts; the last report counts."""
+        record = self.record
+        record.input_tokens = usage.input_tokens
+        record.output_tokens = usage.output_tokens
+        record.cache_read_tokens = usage.cache_read_tokens
+        record.cache_write_tokens = usage.cache_write_tokens
+        record.reasoning_tokens = usage.reasoning_tokens
+
+    def identify_conversation(self) -> None:
+        """An id that the client gave, else a hash of what the conversation begins with."""
+        named = next((v for h in CLIENT_HEADERS if (v := self.headers.get(h))), None)
+        named = named or self.gist.conversation
+        basis = named or f"{self.caller.key_id}:{self.gist.opening}"
+        if not named and not self.gist.opening:
+            return
+        digest = hashlib.blake2s(f"{self.caller.member_id}:{basis}".encode("utf-8", "replace"))
+        self.conversation = digest.hexdigest()[:24]
+        self.record.conversation = self.conversation
+
+
+def set_headers(response: HttpResponseBase, headers: Mapping[str, str]) -> None:
+    for name, value in headers.items():
+        response[name] = value
+
+
+def client_name(user_agent: str) -> str:
+    """`claude-cli/2.1.328 (external, cli)` -> `claude-cli/2.1.328`."""
+    return user_agent.split(" ", 1)[0][:100]
+
+
+async def end_all(error: GatewayError, within_s: float) -> int:
+    """Let exchanges in flight end by themselves, then end the rest with `error`; how many those were."""
+    deadline = time.monotonic() + within_s
+    while LIVE and time.monotonic() < deadline:
+        await asyncio.sleep(0.05)
+    left = list(LIVE.values())
+    for exchange in left:
+        if exchange.abort is not None:
+            exchange.abort(error)
+    return len(left)

@@ -1,0 +1,265 @@
+"""A request from its body to its answer: the steps, in order."""
+
+import asyncio
+import logging
+from collections.abc import Callable, Mapping
+from typing import Any
+
+import orjson
+from django.http import HttpRequest, HttpResponse
+from django.http.response import HttpResponseBase
+
+from accounts.auth import Caller
+from proxy import counting
+from proxy.admission import admit
+from proxy.attempts import open_response
+from proxy.errors import GatewayError
+from proxy.exchange import Exchange, set_headers
+from proxy.formats import FORMATS, embeddings
+from proxy.formats.canonical import Usage
+from proxy.relay import Relay, Spent, outcome_of, read_json
+from proxy.routing import Route, pick
+from proxy.upstream import quirks
+from proxy.upstream.client import UpstreamResponse
+from proxy.upstream.endpoints import COUNT_TOKENS, EMBEDDINGS
+from proxy.upstream.headers import accepted_betas, answer_headers
+from usage import pricing
+
+logger = logging.getLogger(__name__)
+COUNT_TIMEOUT_S = 5.0
+# A body in, the same body with more or in other words out.
+Rewrite = Callable[[dict[str, Any]], dict[str, Any]]
+
+
+async def serve(
+    request: HttpRequest, source: str, caller: Caller, *, complete: Rewrite | None = None
+) -> HttpResponseBase:
+    """One generation: admitted, routed, translated if formats differ, sent, relayed, recorded.
+
+    `complete` adds to the body what the client says in the URL.
+    """
+    exchange = Exchange.begin(request, source, caller)
+    exchange.complete = complete
+    try:
+        await admit(exchange)
+        route = await pick(exchange)
+        body, betas = prepare(exchange, route)
+        exchange.open_record()
+        upstream = await open_response(exchange, route, body, betas=betas)
+        return await relay(exchange, route, upstream)
+    except BaseException as error:
+        finish_failed(exchange, error)
+        raise
+
+
+def finish_failed(exchange: Exchange, error: BaseException) -> None:
+    """Record a request that got no answer, and give its error what the edge must say."""
+    if isinstance(error, asyncio.CancelledError):
+        exchange.finish("cancelled", None)
+        return
+    if not isinstance(error, GatewayError):
+        # A bug of ours: the edge answers 500, the log has the reason.
+        exchange.finish("upstream_error", 500, error=GatewayError(type(error).__name__))
+        return
+    was_sent = bool(exchange.record.attempts)
+    exchange.finish(outcome_of(error) if was_sent else "refused", error.status, error=error)
+    error.request_id = exchange.request_id
+    error.headers = disclosure(exchange)
+
+
+def prepare(exchange: Exchange, route: Route) -> tuple[dict[str, Any], list[str] | None]:
+    """Body and betas for the upstream: translated if formats differ, freed of what it refuses."""
+    target = FORMATS[route.endpoint.format]
+    facts = route.entry.facts
+    body = exchange.body
+    if exchange.source == route.endpoint.format:
+        body = dict(body)
+    else:
+        built = target.build_request(FORMATS[exchange.source].parse_request(body), facts)
+        body = built.body
+        exchange.dropped += built.dropped
+    body["model"] = route.entry.id
+    body["stream"] = exchange.stream or must_stream(route, body)
+    betas, dropped = betas_for(exchange, route, body)
+    exchange.dropped += dropped
+    context = quirks.QuirkContext(betas=frozenset(betas or ()), stream=body["stream"])
+    exchange.record.quirks = quirks.apply(route.endpoint.name, body, facts, context)
+    quirks.check(route.endpoint.name, body, facts)
+    exchange.dropped += [name for name in context.dropped if name not in exchange.dropped]
+    return body, betas
+
+
+def must_stream(route: Route, body: Mapping[str, Any]) -> bool:
+    """True when the upstream caps whole answers below what is asked: then stream and collect."""
+    cap = route.entry.facts.max_non_streaming_output_tokens
+    asked = body.get("max_tokens")
+    return (
+        route.endpoint.format == "messages"
+        and cap is not None
+        and isinstance(asked, int)
+        and asked > cap
+    )
+
+
+def betas_for(
+    exchange: Exchange, route: Route, body: dict[str, Any]
+) -> tuple[list[str] | None, list[str]]:
+    """Betas to send and betas left out; None off the messages endpoint."""
+    if route.endpoint.format != "messages":
+        return None, []
+    asked = exchange.headers.get("anthropic-beta") if exchange.source == "messages" else None
+    return accepted_betas(asked, route.profile, quirks.needed_betas(body))
+
+
+async def relay(
+    exchange: Exchange, route: Route, upstream: UpstreamResponse
+) -> HttpResponseBase:
+    """The answer on its way back; see `proxy.relay`."""
+
+    def account(spent: Spent) -> None:
+        account_for(exchange, route, spent)
+
+    headers = {**disclosure(exchange), **answer_headers(upstream.headers)}
+    way = Relay(exchange, route.endpoint.format, upstream, headers, account)
+    try:
+        return await way.respond()
+    except BaseException as error:
+        if way.pieces or isinstance(error, asyncio.CancelledError):
+            # It had begun to produce, which is what the upstream charges for.
+            account(Spent(None, False, way.pieces))
+        await asyncio.shield(upstream.close())
+        raise
+
+
+def account_for(exchange: Exchange, route: Route, spent: Spent) -> None:
+    """What the request used and cost: as the upstream said, else estimated and marked so."""
+    record = exchange.record
+    usage = spent.usage or Usage()
+    if spent.usage is None or not spent.is_complete:
+        # The upstream has charged for what it produced; four bytes a token, and a token a frame, are
+        # our guess of it.
+        guess = min(record.bytes_in // 4, route.entry.facts.max_prompt_tokens or record.bytes_in)
+        usage = Usage(
+            input_tokens=usage.input_tokens or guess,
+            output_tokens=max(usage.output_tokens, spent.pieces),
+            cache_read_tokens=usage.cache_read_tokens,
+            cache_write_tokens=usage.cache_write_tokens,
+            reasoning_tokens=usage.reasoning_tokens,
+            nano_aiu=usage.nano_aiu,
+        )
+        record.usage_estimated = True
+    exchange.note_usage(usage)
+    pricing.apply_cost(record, usage.nano_aiu, route.entry.raw)
+
+
+def disclosure(exchange: Exchange) -> dict[str, str]:
+    """Headers that say what the gateway did with the request."""
+    record = exchange.record
+    headers = {"x-request-id": exchange.request_id}
+    if record.model_used:
+        headers["x-gateway-model"] = record.model_used
+    if record.target:
+        how = "passthrough" if record.target == exchange.source else "translated"
+        headers["x-gateway-route"] = f"{exchange.source}->{record.target}, {how}"
+    if exchange.dropped:
+        headers["x-gateway-dropped"] = ", ".join(dict.fromkeys(exchange.dropped))[:1000]
+    return headers
+
+
+
+async def serve_embeddings(
+    request: HttpRequest,
+    caller: Caller,
+    *,
+    complete: Rewrite | None = None,
+    write: Rewrite | None = None,
+) -> HttpResponse:
+    """Embeddings walk the same line: admitted, routed, sent in batches, put together, recorded.
+
+    `complete` makes the client's body OpenAI's, `write` makes OpenAI's answer the client's.
+    """
+    exchange = Exchange.begin(request, "embeddings", caller)
+    exchange.complete = complete
+    try:
+        await admit(exchange, kind="embeddings")
+        body = embeddings.prepare(exchange.body)
+        exchange.dropped += [k for k in exchange.body if k not in (*body, "encoding_format")]
+        route = (await pick(exchange)).through(EMBEDDINGS)
+        exchange.record.target = "embeddings"
+        body["model"] = route.entry.id
+        exchange.open_record()
+        answers = []
+        for batch in embeddings.batches(body):
+            answers.append(await _whole(exchange, route, batch))
+        answer = embeddings.finish(answers, exchange.body)
+        payload = orjson.dumps(answer if write is None else write(answer))
+        account_for(exchange, route, Spent(embeddings.read_usage(answer), True, 0))
+    except BaseException as error:
+        finish_failed(exchange, error)
+        raise
+    response = HttpResponse(payload, content_type="application/json")
+    set_headers(response, disclosure(exchange))
+    exchange.record.bytes_out = len(payload)
+    exchange.finish("completed", 200)
+    return response
+
+
+async def serve_count_tokens(
+    request: HttpRequest,
+    caller: Caller,
+    *,
+    source: str = "messages",
+    complete: Rewrite | None = None,
+    write: Rewrite | None = None,
+) -> HttpResponse:
+    """Copilot's own counter for models that are served as Messages, else a count of ours.
+
+    `write` makes `{"input_tokens": n}` the client's answer.
+    """
+    exchange = Exchange.begin(request, source, caller)
+    exchange.complete = complete
+    exchange.records = False
+    try:
+        await admit(exchange, kind="count_tokens")
+        FORMATS[source].parse_request(exchange.body)
+        route = await pick(exchange)
+        tokens = await count(exchange, route)
+    except BaseException as error:
+        finish_failed(exchange, error)
+        raise
+    answer = {"input_tokens": tokens}
+    response = HttpResponse(
+        orjson.dumps(answer if write is None else write(answer)), content_type="application/json"
+    )
+    set_headers(response, disclosure(exchange))
+    exchange.finish("completed", 200)
+    return response
+
+
+async def count(exchange: Exchange, route: Route) -> int:
+    if route.endpoint.format == "messages":
+        counter = route.through(COUNT_TOKENS)
+        body, betas = prepare(exchange, counter)
+        body.pop("stream", None)
+        try:
+            async with asyncio.timeout(COUNT_TIMEOUT_S):
+                answer = await _whole(exchange, counter, body, betas=betas)
+            tokens = answer.get("input_tokens")
+            if isinstance(tokens, int) and tokens > 0:
+                return tokens
+        except (GatewayError, TimeoutError) as error:
+            logger.info("count_tokens falls back to a local count: %s", error)
+    # What is counted here is read in the upstream's words; those of Messages count as they are.
+    body = exchange.body if exchange.source == "messages" else prepare(exchange, route)[0]
+    return await counting.count_locally(body, route.entry.vendor)
+
+
+async def _whole(
+    exchange: Exchange, route: Route, body: dict[str, Any], *, betas: list[str] | None = None
+) -> dict[str, Any]:
+    """One call whose answer is one JSON object."""
+    upstream = await open_response(exchange, route, body, betas=betas)
+    try:
+        return read_json(await upstream.read())
+    finally:
+        await asyncio.shield(upstream.close())
