@@ -1,0 +1,6 @@
+"""The site: settings, the ASGI entry, Celery, checks, health and metrics."""
+
+from copilot_site.celery import app as celery_app
+
+__all__ = ["__version__", "celery_app"]
+__version__ = "0.1.0"

@@ -1,0 +1,87 @@
+"""What a gateway process starts before it serves and ends when it stops."""
+
+import asyncio
+import contextlib
+import gc
+import logging
+from typing import Any
+
+from django.conf import settings
+
+from accounts import book as account_book
+from accounts import device_flow
+from accounts.database import in_database
+from accounts.snapshots import Watcher, refresh_all
+from proxy import counting
+from proxy.admission import gates
+from proxy.errors import GatewayError, Unavailable
+from proxy.exchange import end_all
+from proxy.routing import warm
+from proxy.upstream.client import close_client
+from usage.recorder import recorder
+
+logger = logging.getLogger(__name__)
+
+
+class Lifespan:
+    """ASGI lifespan: caches, recorder and upstream client of this process."""
+
+    def __init__(self) -> None:
+        self._watcher: Watcher | None = None
+        self._tasks: set[asyncio.Task[None]] = set()
+
+    async def __call__(self, scope: dict[str, Any], receive: Any, send: Any) -> None:
+        while True:
+            message = await receive()
+            if message["type"] == "lifespan.startup":
+                try:
+                    await self.start()
+                except Exception as error:
+                    logger.exception("the gateway cannot start")
+                    await send({"type": "lifespan.startup.failed", "message": str(error)})
+                    return
+                await send({"type": "lifespan.startup.complete"})
+            elif message["type"] == "lifespan.shutdown":
+                await self.stop()
+                await send({"type": "lifespan.shutdown.complete"})
+                return
+
+    async def start(self) -> None:
+        gates.open()
+        await in_database(refresh_all, force=True)
+        await in_database(recorder.start)
+        self._watcher = Watcher()
+        self._watcher.start()
+        for account_id in account_book.all_accounts():
+            self._hold(self._warm(account_id))
+        self._hold(device_flow.resume_pending())
+        # What is there now stays: the collector need not look at it again and again.
+        gc.collect()
+        gc.freeze()
+
+    async def _warm(self, account_id: int) -> None:
+        # GitHub may be away: the first request tries again and says so.
+        with contextlib.suppress(GatewayError, TimeoutError):
+            await warm(account_id)
+
+    def _hold(self, work: Any) -> None:
+        task = asyncio.ensure_future(work)
+        self._tasks.add(task)
+        task.add_done_callback(self._tasks.discard)
+
+    async def drain(self) -> int:
+        """Take nothing new, let streams end, end the rest honestly; how many had to be ended."""
+        gates.draining = True
+        return await end_all(
+            Unavailable("The gateway is shutting down.", retry_after_s=5), settings.GATEWAY_DRAIN_S
+        )
+
+    async def stop(self) -> None:
+        for task in list(self._tasks):
+            task.cancel()
+        await device_flow.stop_following()
+        await close_client()
+        counting.stop_workers()
+        if self._watcher is not None:
+            self._watcher.stop()
+        await in_database(recorder.stop, 10.0)
