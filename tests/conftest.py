@@ -1,0 +1,216 @@
+"""Fixtures that every suite shares: the simulator, and the gateway as its users start it."""
+
+import os
+import re
+import sqlite3
+import subprocess
+import sys
+import threading
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import httpx
+import pytest
+
+from simulator.testing import SimulatorThread
+
+ROOT = Path(__file__).resolve().parent.parent
+START_TIMEOUT_S = 60
+# Variables that a test's own gateway must not inherit.
+OURS = ("GATEWAY_", "GH_", "GITHUB_", "COPILOT_", "DJANGO_", "DATABASE_", "REDIS_")
+
+
+class Gateway:
+    """`manage.py start` in a process and data folder of its own."""
+
+    def __init__(
+        self,
+        data_dir: Path,
+        github_url: str,
+        arguments: tuple[str, ...] = (),
+        environment: dict[str, str] | None = None,
+    ) -> None:
+        self.data_dir = data_dir
+        self.output: list[str] = []
+        self.environment = {
+            **{k: v for k, v in os.environ.items() if not k.startswith(OURS)},
+            "COPILOT_DATA_DIR": str(data_dir),
+            "GITHUB_URL": github_url,
+            "GITHUB_API_URL": github_url,
+            "HOME": str(data_dir),
+            "PYTHONUNBUFFERED": "1",
+            **(environment or {}),
+        }
+        self.arguments = arguments
+        self.port = 0
+        self.start()
+
+    def start(self) -> None:
+        listening = threading.Event()
+        self.process = subprocess.Popen(
+            [sys.executable, "manage.py", "start", "--port", str(self.port), *self.arguments],
+            cwd=ROOT,
+            env=self.environment,
+            stdin=subprocess.DEVNULL,
+            stdout=subprocess.DEVNULL,
+            stderr=subprocess.PIPE,
+            text=True,
+        )
+        self._reader = threading.Thread(target=self._read, args=(listening,), daemon=True)
+        self._reader.start()
+        if not listening.wait(START_TIMEOUT_S):
+            self.process.kill()
+            pytest.fail("the gateway did not start:\n" + "".join(self.output))
+
+    def _read(self, listening: threading.Event) -> None:
+        assert self.process.stderr is not None
+        for line in self.process.stderr:
+            self.output.append(line)
+            if found := re.search(r"OpenAI API\s+http://\S+?:(\d+)/v1", line):
+                self.port = int(found[1])
+            if re.search(r"Runs\s", line):
+                listening.set()
+        listening.set()
+
+    @property
+    def url(self) -> str:
+        return f"http://127.0.0.1:{self.port}"
+
+    @property
+    def sign_in_link(self) -> str:
+        found = re.search(r"Dashboard\s+(http://\S+)", self.text)
+        assert found is not None, self.text
+        return found[1].replace("localhost", "127.0.0.1")
+
+    @property
+    def text(self) -> str:
+        return "".join(self.output)
+
+    def manage(self, *arguments: str, check: bool = True) -> "subprocess.CompletedProcess[str]":
+        """Run another command on the same data folder."""
+        done = subprocess.run(
+            [sys.executable, "manage.py", *arguments],
+            cwd=ROOT,
+            env=self.environment,
+            capture_output=True,
+            text=True,
+            stdin=subprocess.DEVNULL,
+            timeout=60,
+            check=False,
+        )
+        if check and done.returncode:
+            pytest.fail(f"{arguments} exited {done.returncode}: {done.stderr}")
+        return done
+
+    def query(self, sql: str, *values: Any) -> list[dict[str, Any]]:
+        connection = sqlite3.connect(self.data_dir / "gateway.sqlite3", timeout=10)
+        try:
+            connection.row_factory = sqlite3.Row
+            return [dict(row) for row in connection.execute(sql, values)]
+        finally:
+            connection.close()
+
+    def records(self, where: str = "1=1", *values: Any) -> list[dict[str, Any]]:
+        """Usage records, oldest first."""
+        return self.query(
+            f"SELECT * FROM usage_usagerecord WHERE {where} ORDER BY started_at, id", *values
+        )
+
+    def wait_for(self, what: Callable[[], Any], seconds: float = 10) -> Any:
+        """Poll until `what` gives something true: the writer thread needs a moment."""
+        deadline = time.monotonic() + seconds
+        while True:
+            found = what()
+            if found or time.monotonic() > deadline:
+                return found
+            time.sleep(0.05)
+
+    def wait_for_records(self, count: int, where: str = "1=1", *values: Any) -> list[dict[str, Any]]:
+        self.wait_for(lambda: len(self.records(where, *values)) >= count)
+        return self.records(where, *values)
+
+    def client(self, **options: Any) -> httpx.Client:
+        return httpx.Client(base_url=self.url, timeout=30, trust_env=False, **options)
+
+    def stop(self) -> int:
+        """End as a person would, by Ctrl-C; the exit code."""
+        if self.process.poll() is None:
+            self.process.send_signal(2)
+        try:
+            return self.process.wait(timeout=90)
+        except subprocess.TimeoutExpired:
+            self.process.kill()
+            raise
+        finally:
+            self._reader.join(timeout=5)
+
+    def kill(self) -> None:
+        self.process.kill()
+        self.process.wait()
+        self._reader.join(timeout=5)
+
+
+@pytest.fixture(scope="session")
+def shared_simulator() -> Iterator[SimulatorThread]:
+    with SimulatorThread() as running:
+        yield running
+
+
+@pytest.fixture
+def simulator(shared_simulator: SimulatorThread) -> SimulatorThread:
+    """The simulator without memory of earlier tests' scenarios and requests."""
+    shared_simulator.reset(keep_tokens=True)
+    return shared_simulator
+
+
+@pytest.fixture(scope="session")
+def shared_gateway(
+    shared_simulator: SimulatorThread, tmp_path_factory: pytest.TempPathFactory
+) -> Iterator[Gateway]:
+    """One gateway for all tests that need no flags, signed in as octocat."""
+    gateway = Gateway(
+        tmp_path_factory.mktemp("gateway"),
+        shared_simulator.url,
+        ("--github-token", "ghu_octocat"),
+        {
+            "GATEWAY_HEARTBEAT_S": "0.5",
+            "GATEWAY_IDLE_TIMEOUT_S": "3",
+            "GATEWAY_FIRST_BYTE_TIMEOUT_S": "4",
+            "GATEWAY_CONNECT_TIMEOUT_S": "2",
+            "GATEWAY_DRAIN_S": "2",
+        },
+    )
+    gateway.wait_for(lambda: "Signed in as octocat" in gateway.text, 30)
+    yield gateway
+    gateway.stop()
+
+
+@pytest.fixture
+def gateway(shared_gateway: Gateway, simulator: SimulatorThread) -> Gateway:
+    return shared_gateway
+
+
+@pytest.fixture
+def new_gateway(
+    simulator: SimulatorThread, tmp_path: Path
+) -> Iterator[Callable[..., Gateway]]:
+    """Start gateways with flags of the test's own."""
+    started: list[Gateway] = []
+
+    def make(
+        *arguments: str, token: str | None = "ghu_octocat", **environment: str
+    ) -> Gateway:
+        signed = ("--github-token", token) if token else ()
+        gateway = Gateway(
+            tmp_path / f"data{len(started)}", simulator.url, (*signed, *arguments), environment
+        )
+        if token:
+            gateway.wait_for(lambda: "Signed in" in gateway.text, 30)
+        started.append(gateway)
+        return gateway
+
+    yield make
+    for gateway in started:
+        gateway.stop()

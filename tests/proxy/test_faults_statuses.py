@@ -1,0 +1,220 @@
+"""What the upstream refuses, and what the client hears of it: rows S of the faults."""
+
+from typing import Any
+
+import pytest
+
+from simulator.testing import SimulatorThread
+from tests.conftest import Gateway
+from tests.proxy.conftest import ROUTES, WIRES
+
+every_route = pytest.mark.parametrize(("wire_name", "model"), ROUTES)
+
+# scenario -> status for the client, attempts made, x-should-retry
+REFUSALS = {
+    "invalid_request_body": (400, 1, "false"),
+    "bad_request_empty": (400, 1, "false"),
+    "bad_request_text": (400, 1, "false"),
+    "overflow_chat": (400, 1, "false"),
+    "overflow_messages": (400, 1, "false"),
+    "overflow_responses": (400, 1, "false"),
+    "forbidden": (403, 2, "false"),
+    "forbidden_empty": (403, 2, "false"),
+    "not_found_json": (404, 1, "false"),
+    "not_found_text": (404, 1, "false"),
+    "upload_timeout": (504, 2, None),
+    "too_large_json": (413, 1, "false"),
+    "too_large_text": (413, 1, "false"),
+    "misdirected": (502, 2, None),
+    "cyber_policy": (400, 1, "false"),
+    "content_filter": (400, 1, "false"),
+    "failed_dependency": (502, 1, None),
+    "client_version": (502, 1, "false"),
+    "teapot": (502, 1, None),
+    "cancelled_499": (502, 2, None),
+    "error_500_html": (502, 2, None),
+    "error_500_json": (502, 2, None),
+    "error_502": (502, 2, None),
+    "error_503": (503, 2, None),
+    "error_504": (504, 2, None),
+    "huge_error": (502, 2, None),
+    "overloaded_529": (529, 1, None),
+}
+
+
+@pytest.mark.parametrize("scenario", REFUSALS)
+@pytest.mark.parametrize(
+    ("wire_name", "model"),
+    [("chat_completions", "gpt-4.1"), ("messages", "gpt-5.5"), ("messages", "claude-sonnet-4.6")],
+)
+def test_s_refusals_have_their_status_in_the_callers_format(
+    ask: Any,
+    simulator: SimulatorThread,
+    last_record: Any,
+    wire_name: str,
+    model: str,
+    scenario: str,
+) -> None:
+    status, attempts, should_retry = REFUSALS[scenario]
+    simulator.play(scenario)
+    answer = ask(WIRES[wire_name], model, "hello")
+
+    assert answer.status == status
+    assert answer.headers["content-type"] == "application/json"
+    assert answer.headers.get("x-should-retry") == should_retry
+    error = answer_error(answer.raw)
+    assert error["message"]
+    assert len(error["message"]) <= 500
+    assert "<" not in error["message"]
+    if wire_name == "messages":
+        assert '"type":"error"' in answer.raw
+        assert "request_id" in answer.raw
+    assert len(simulator.generations) == attempts
+    record = last_record(status=status)
+    assert record["outcome"] in ("upstream_error", "timeout", "interrupted")
+    if status == 503:
+        assert "retry-after" in answer.headers
+
+
+def test_s04_a_spent_quota_is_said_once_and_not_asked_again(
+    new_gateway: Any, simulator: SimulatorThread
+) -> None:
+    gateway: Gateway = new_gateway()
+    simulator.play("quota_exceeded")
+    with gateway.client() as client:
+        for number, (wire_name, model) in enumerate(
+            [
+                ("chat_completions", "gpt-4.1"),
+                ("messages", "gpt-5.5"),
+                ("messages", "claude-sonnet-4.6"),
+            ]
+        ):
+            wire = WIRES[wire_name]
+            spent = client.post(wire.path, json=wire.body("hello", model))
+            assert spent.status_code == 402
+            assert spent.headers["x-should-retry"] == "false"
+            assert len(simulator.generations) == number + 1
+            if wire_name == "messages":
+                assert spent.json()["error"]["type"] == "billing_error"
+
+            again = client.post(wire.path, json=wire.body("hello", model))
+            assert again.status_code == 429
+            assert "retry-after" in again.headers
+            assert len(simulator.generations) == number + 1
+
+
+def answer_error(raw: str) -> dict[str, Any]:
+    import json
+
+    error = json.loads(raw)["error"]
+    assert isinstance(error, dict)
+    return error
+
+
+def test_s_context_overflow_reads_as_the_clients_own_vendor_says_it(
+    ask: Any, simulator: SimulatorThread
+) -> None:
+    for scenario in ("overflow_chat", "overflow_messages", "overflow_responses"):
+        simulator.clear()
+        simulator.play(scenario)
+        claude = answer_error(ask(WIRES["messages"], "gpt-5.5", "hello").raw)
+        assert claude["message"].startswith("prompt is too long")
+        openai = answer_error(ask(WIRES["chat_completions"], "gpt-5.5", "hello").raw)
+        assert openai["code"] == "context_length_exceeded"
+
+
+def test_s02_an_expired_token_is_renewed_and_the_request_repeated(
+    ask: Any, simulator: SimulatorThread
+) -> None:
+    assert ask(WIRES["messages"], "gpt-4.1", "hello").status == 200
+    exchanges = simulator.exchanges("octocat")
+    simulator.revoke_copilot_tokens()
+
+    assert ask(WIRES["messages"], "gpt-4.1", "hello").status == 200
+    assert simulator.exchanges("octocat") == exchanges + 1
+    first, second = simulator.generations[-2:]
+    assert first.status == 401
+    assert first.headers["authorization"] != second.headers["authorization"]
+
+
+def test_s03_a_second_401_is_not_the_clients_fault(ask: Any, simulator: SimulatorThread) -> None:
+    simulator.play("token_expired")
+    answer = ask(WIRES["chat_completions"], "gpt-4.1", "hello")
+    assert answer.status in (502, 503)
+    assert len(simulator.generations) == 2
+
+
+@pytest.mark.parametrize(
+    ("scenario", "wait_s"),
+    [("model_limit retry_after=7", 7), ("rate_limited retry_after=9", 9)],
+)
+def test_s11_a_429_is_passed_on_at_once_and_cools_that_model_only(
+    new_gateway: Any, simulator: SimulatorThread, scenario: str, wait_s: int
+) -> None:
+    gateway: Gateway = new_gateway()
+    name, _, argument = scenario.partition(" ")
+    simulator.play(name, match={"model": "gpt-4.1"}, retry_after=int(argument.partition("=")[2]))
+    body = WIRES["chat_completions"].body("hello", "gpt-4.1", stream=False)
+    with gateway.client() as client:
+        answer = client.post("/v1/chat/completions", json=body)
+        assert answer.status_code == 429
+        assert answer.headers["retry-after"] == str(wait_s)
+
+        again = client.post("/v1/chat/completions", json=body)
+        assert again.status_code == 429
+        assert 1 <= int(again.headers["retry-after"]) <= wait_s
+        assert len(simulator.generations) == 1
+
+        other = client.post("/v1/chat/completions", json={**body, "model": "gpt-4o"})
+        assert other.status_code == 200
+
+
+def test_s11_a_session_limit_cools_the_account_and_says_until_when(
+    new_gateway: Any, simulator: SimulatorThread
+) -> None:
+    gateway: Gateway = new_gateway()
+    simulator.play("session_limit", times=1)
+    body = WIRES["chat_completions"].body("hello", "gpt-4.1", stream=False)
+    with gateway.client() as client:
+        first = client.post("/v1/chat/completions", json=body)
+        assert first.status_code == 429
+        assert int(first.headers["retry-after"]) > 60
+
+        second = client.post("/v1/chat/completions", json={**body, "model": "gpt-4o"})
+        assert second.status_code == 429
+        assert len(simulator.generations) == 1
+
+
+def test_s05_abuse_wording_freezes_the_account(
+    new_gateway: Any, simulator: SimulatorThread
+) -> None:
+    gateway: Gateway = new_gateway()
+    simulator.play("forbidden_abuse")
+    body = WIRES["chat_completions"].body("hello", "gpt-4.1", stream=False)
+    with gateway.client() as client:
+        assert client.post("/v1/chat/completions", json=body).status_code == 403
+        sent = len(simulator.generations)
+        simulator.clear()
+
+        frozen = client.post("/v1/chat/completions", json=body)
+        assert frozen.status_code == 503
+        assert "frozen" in frozen.json()["error"]["message"]
+        assert len(simulator.generations) == sent
+
+
+def test_s19_an_error_that_quotes_the_token_is_scrubbed(
+    ask: Any, simulator: SimulatorThread, gateway: Gateway
+) -> None:
+    simulator.play("leaky_error")
+    answer = ask(WIRES["messages"], "gpt-5.5", "hello")
+    token = simulator.generations[-1].headers["authorization"].removeprefix("Bearer ")
+
+    assert token not in answer.raw
+    assert token[:24] not in answer.raw
+    assert token not in gateway.text
+
+
+def test_s19_an_error_event_that_quotes_a_token_is_scrubbed(ask: Any) -> None:
+    answer = ask(WIRES["messages"], "claude-sonnet-4.6", "hi [[leaky_event]]")
+    assert "tid=" not in answer.raw
+    assert "ghu_" not in answer.raw

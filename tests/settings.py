@@ -1,0 +1,22 @@
+"""Settings of the tests: the gateway's own, in a data folder that is nobody's."""
+
+import os
+import tempfile
+from pathlib import Path
+
+_worker = os.environ.get("PYTEST_XDIST_WORKER", "main")
+DATA = Path(tempfile.gettempdir()) / f"copilot-gateway-tests-{os.getuid()}" / _worker
+DATA.mkdir(parents=True, exist_ok=True)
+os.environ["COPILOT_DATA_DIR"] = str(DATA)
+for _name in ("DATABASE_URL", "REDIS_URL", "GH_TOKEN", "GITHUB_TOKEN_FILE"):
+    os.environ.pop(_name, None)
+
+from copilot_site.settings import *  # noqa: E402, F403
+from copilot_site.settings import DATABASES, STORAGES  # noqa: E402
+
+# A file, not memory: code in other threads opens connections of its own.
+DATABASES["default"]["TEST"] = {"NAME": str(DATA / "test.sqlite3")}
+DATABASES["default"]["CONN_MAX_AGE"] = 0
+# Pages under test need no collected files.
+STORAGES["staticfiles"] = {"BACKEND": "django.contrib.staticfiles.storage.StaticFilesStorage"}
+PASSWORD_HASHERS = ["django.contrib.auth.hashers.MD5PasswordHasher"]
