@@ -58,7 +58,9 @@ def configure_logging(*, verbose: bool = False, json: bool = False) -> None:
             "handlers": {"stderr": {"class": "logging.StreamHandler", "formatter": "line"}},
             "root": {"handlers": ["stderr"], "level": "WARNING"},
             "loggers": {
-                name: {"level": level} for name in ("accounts", "usage", "proxy", "copilot_site")
+                **{n: {"level": level} for n in ("accounts", "usage", "proxy", "copilot_site")},
+                # It warns that the in-memory broker has no host name, which is the point of it.
+                "kombu": {"level": "ERROR"},
             },
         }
     )

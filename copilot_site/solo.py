@@ -19,7 +19,6 @@ from copilot_site import __version__, request_log, seed_import, sign_in
 from copilot_site.celery import Embedded
 from copilot_site.manual import TerminalApprovals
 from copilot_site.preparation import prepare_database, prepare_static_files
-from copilot_site.server import serve
 from copilot_site.terminal import Failure, box, say
 from proxy import catalog
 
@@ -51,6 +50,10 @@ class Solo:
             token = seed_import.offer(interactive=os.isatty(0))
             self.tokens += [token] if token else []
         worker.start()
+        # Not earlier: the application reads the list of static files when it is made, and they
+        # have only now been collected.
+        from copilot_site.server import serve
+
         try:
             serve(self.listener, self.ready)
         finally:
@@ -59,16 +62,16 @@ class Solo:
 
     async def ready(self) -> None:
         """The server listens: say where, and see to an account."""
+        if settings.DEMO:
+            from copilot_site.demo import fill
+
+            await fill()
         link = await in_database(self._sign_in_link)
         say(self.banner(link))
         if self.options["open"]:
             threading.Thread(target=webbrowser.open, args=(link,), daemon=True).start()
         for token in self.tokens:
             await self._add(token)
-        if settings.DEMO:
-            from copilot_site.demo import fill
-
-            await fill()
         if not self.tokens:
             await sign_in.until_signed_in(say, self.options["account_type"])
         if settings.GATEWAY_SHOW_TOKEN:

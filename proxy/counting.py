@@ -65,7 +65,8 @@ def images_in(value: Any) -> int:
 
 async def count_locally(body: dict[str, Any], vendor: str) -> int:
     """An estimate of a body's input tokens, at least 1. Never raises; never holds the loop."""
-    counted = {k: body[k] for k in ("system", "messages", "tools", "input") if k in body}
+    parts = ("system", "instructions", "messages", "tools", "input")
+    counted = {k: body[k] for k in parts if k in body}
     texts = "\n".join(texts_of(counted))
     messages = body.get("messages")
     extra = TOKENS_PER_IMAGE * images_in(counted)

@@ -66,12 +66,13 @@ class Gateway:
 
     def _read(self, listening: threading.Event) -> None:
         assert self.process.stderr is not None
-        for line in self.process.stderr:
-            self.output.append(line)
-            if found := re.search(r"OpenAI API\s+http://\S+?:(\d+)/v1", line):
-                self.port = int(found[1])
-            if re.search(r"Runs\s", line):
-                listening.set()
+        with self.process.stderr as lines:
+            for line in lines:
+                self.output.append(line)
+                if found := re.search(r"OpenAI API\s+http://\S+?:(\d+)/v1", line):
+                    self.port = int(found[1])
+                if re.search(r"Runs\s", line):
+                    listening.set()
         listening.set()
 
     @property

@@ -123,6 +123,15 @@ class Format(Protocol):
         """Never raises: what is missing or of the wrong type counts as absent."""
         ...
 
+    def check(self, body: dict[str, Any], *, counted: bool = False) -> None:
+        """A shallow look, for bodies that pass through: required fields, types, bounds.
+
+        Raises `InvalidRequest` naming the field. What it refuses `parse_request` refuses in the same
+        words. `counted` says that no answer is wanted, only the number of tokens: then the fields
+        that concern the answer alone may be missing.
+        """
+        ...
+
     def parse_request(self, body: dict[str, Any]) -> Request:
         """Raises `InvalidRequest` naming the field that is missing or of the wrong type."""
         ...

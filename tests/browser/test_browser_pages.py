@@ -269,5 +269,5 @@ def test_pages_work_without_javascript(watch: Callable[..., Watched]) -> None:
     page = watched.open("/dashboard/setup/")
     page.get_by_text("Codex", exact=True).click()
     assert page.locator("#code-codex-1").is_visible()
-    page.get_by_label("Pages").get_by_role("link", name="Requests").click()
+    page.get_by_label("Pages", exact=True).get_by_role("link", name="Requests").click()
     assert page.locator("h1").inner_text() == "Requests"

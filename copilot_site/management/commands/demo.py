@@ -3,7 +3,6 @@
 import os
 import subprocess
 import sys
-from argparse import ArgumentParser
 from typing import Any
 
 from django.conf import settings
@@ -12,21 +11,17 @@ from copilot_site.terminal import Failure, GatewayCommand, say
 
 
 class Command(GatewayCommand):
-    help = "Serve a demo: simulated GitHub and Copilot, two accounts, an hour of history."
+    help = (
+        "Serve a demo: simulated GitHub and Copilot, two accounts, an hour of history. "
+        "Further options are those of `start`."
+    )
 
-    def add_arguments(self, parser: ArgumentParser) -> None:
-        parser.add_argument("start", nargs="*", help="further options are those of `start`")
-
-    def create_parser(self, prog_name: str, subcommand: str, **kwargs: Any) -> Any:
-        parser = super().create_parser(prog_name, subcommand, **kwargs)
-        # `demo --port 8080` passes what it does not know to `start`.
-        parser.parse_args = lambda args=None, namespace=None: self._lenient(parser, args, namespace)  # type: ignore[method-assign]
-        return parser
-
-    def _lenient(self, parser: Any, args: Any, namespace: Any) -> Any:
-        options, rest = parser.parse_known_args(args, namespace)
-        options.rest = [*options.start, *rest]
-        return options
+    def run_from_argv(self, argv: list[str]) -> None:
+        """Everything after `demo` is for `start`, which knows what it takes."""
+        if {"-h", "--help"} & set(argv[2:]):
+            super().run_from_argv(argv)
+            return
+        self.handle(start_arguments=without_data_dir(argv[2:]))
 
     def run(self, **options: Any) -> None:
         say("=" * 72)
@@ -41,7 +36,7 @@ class Command(GatewayCommand):
         )
         try:
             url = self._url(simulator)
-            self._start(url, options.get("rest") or [])
+            self._start(url, options.get("start_arguments") or [])
         finally:
             simulator.terminate()
             simulator.wait(timeout=10)
@@ -78,3 +73,17 @@ class Command(GatewayCommand):
                 # The terminal has told the gateway too: it drains and ends by itself.
                 continue
         sys.exit(code)
+
+
+def without_data_dir(arguments: list[str]) -> list[str]:
+    """`manage.py` has taken --data-dir already; the demo's own folder lies inside it."""
+    kept: list[str] = []
+    skip = False
+    for argument in arguments:
+        if skip:
+            skip = False
+        elif argument == "--data-dir":
+            skip = True
+        elif not argument.startswith("--data-dir="):
+            kept.append(argument)
+    return kept

@@ -1,6 +1,7 @@
 """OpenAI Chat Completions: what most clients speak, and Copilot's /chat/completions."""
 
 from proxy.formats.chat_completions.build import build_request
+from proxy.formats.chat_completions.checks import check
 from proxy.formats.chat_completions.decode import ChatDecoder, decode_body
 from proxy.formats.chat_completions.encode import ChatEncoder, encode_body
 from proxy.formats.chat_completions.failures import error_body
@@ -31,6 +32,7 @@ __all__ = [
     "LOSSES",
     "NAME",
     "build_request",
+    "check",
     "decode_body",
     "decoder",
     "encode_body",

@@ -8,6 +8,7 @@ from typing import Any
 
 from proxy.errors import InvalidRequest
 from proxy.formats.canonical import OutputFormat, Reasoning, Request, Tool, ToolChoice
+from proxy.formats.chat_completions.checks import check
 from proxy.formats.chat_completions.fields import (
     Body,
     Fields,
@@ -35,6 +36,7 @@ class ChatRequest(Request, kw_only=True):
 
 def parse_request(body: Body) -> Request:
     """Raises `InvalidRequest` naming the field that is missing or of the wrong type."""
+    check(body)
     fields = Fields(body)
     model = fields.text("model")
     if not model:

@@ -47,7 +47,7 @@ def batch_input(body: Body, model: str) -> Body:
 
 
 def _openai(model: str, texts: list[str], dimensions: int | None, rest: Body) -> Body:
-    """`rest` (taskType, title) stays in the body: what has no place upstream is named from there."""
+    """`rest` (taskType, title) stays in the body, so that it is named as left out."""
     body: Body = {**rest, "model": model, "input": texts}
     if dimensions is not None:
         body["dimensions"] = dimensions

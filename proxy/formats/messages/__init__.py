@@ -4,6 +4,7 @@ from proxy.formats.canonical import Family
 from proxy.formats.contract import Answer, Decoder, Encoder, Tap
 from proxy.formats.messages.answers import decode_body, encode_body, repair_body
 from proxy.formats.messages.building import NAME, build_request
+from proxy.formats.messages.checks import check
 from proxy.formats.messages.decoding import Decoder as _Decoder
 from proxy.formats.messages.encoding import PING
 from proxy.formats.messages.encoding import Encoder as _Encoder
@@ -23,6 +24,7 @@ __all__ = [
     "LOSSES",
     "NAME",
     "build_request",
+    "check",
     "decode_body",
     "decoder",
     "encode_body",

@@ -24,6 +24,7 @@ from proxy.formats.canonical import (
     ToolResult,
     ToolUse,
 )
+from proxy.formats.messages.checks import check
 from proxy.formats.messages.fields import (
     mapping,
     objects,
@@ -78,6 +79,7 @@ def parse_request(body: dict[str, Any]) -> Request:
     `max_tokens` may be missing, because a body for `count_tokens` has none. The older top-level
     `output_format` is read as `output_config.format`. Raises `InvalidRequest` naming the field.
     """
+    check(body, counted=True)
     model = string(body.get("model"), "model")
     messages = [
         _message(entry, f"messages.{i}")

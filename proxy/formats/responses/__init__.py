@@ -7,6 +7,7 @@ from proxy.formats.canonical import Family
 from proxy.formats.contract import Answer, Decoder, Encoder, Loss, Tap
 from proxy.formats.responses.answers import error_body, repair_body
 from proxy.formats.responses.building import build_request
+from proxy.formats.responses.checks import check
 from proxy.formats.responses.decoding import Decoder as _Decoder
 from proxy.formats.responses.decoding import decode_body
 from proxy.formats.responses.encoding import Encoder as _Encoder
@@ -21,6 +22,7 @@ __all__ = [
     "LOSSES",
     "NAME",
     "build_request",
+    "check",
     "decode_body",
     "decoder",
     "encode_body",

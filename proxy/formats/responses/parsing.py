@@ -32,6 +32,7 @@ from proxy.formats.canonical import (
     ToolResult,
     ToolUse,
 )
+from proxy.formats.responses.checks import check
 from proxy.formats.responses.fields import NAME, invalid, take, take_number, typed, unwrap
 
 MEMBER = "member"
@@ -45,6 +46,7 @@ _ROLES = ("user", "system", "developer", "assistant")
 
 def parse_request(body: dict[str, Any]) -> Request:
     """Raises `InvalidRequest` naming the field that is missing or of the wrong type."""
+    check(body)
     rest = dict(body)
     model = take(rest, "model", str)
     if not model:

@@ -202,7 +202,7 @@ def test_context_overflow_is_known_in_all_its_shapes(
         (418, b"teapot", "unknown", UpstreamFailed, 502, "upstream_error"),
         (421, b"Misdirected Request", "misdirected", UpstreamFailed, 502, "upstream_error"),
         (422, openai("cyber_policy", "This content was flagged"), "content_filter",
-         InvalidRequest, 422, "content_filter"),
+         InvalidRequest, 400, "content_filter"),
         (424, b"dependency", "unknown", UpstreamFailed, 502, "upstream_error"),
         (429, openai("user_model_rate_limited", "slow"), "rate_limited", RateLimited, 429,
          "rate_limited"),
