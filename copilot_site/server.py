@@ -8,7 +8,6 @@ from collections.abc import Awaitable, Callable
 
 import uvicorn
 
-from copilot_site.asgi import lifespan
 from proxy.exchange import LIVE
 
 BACKLOG = 2048
@@ -81,6 +80,10 @@ class GatewayServer(uvicorn.Server):
             count = len(LIVE)
             word = "request" if count == 1 else "requests"
             print(f"\nFinishing {count} {word} … (again to stop now)", file=sys.stderr)
+            # Not at the top: making the application reads the list of static files, which `start`
+            # collects after it has opened the port.
+            from copilot_site.asgi import lifespan
+
             drain = asyncio.ensure_future(lifespan.drain())
             while not drain.done() and not self.force_exit:
                 await asyncio.wait({drain}, timeout=0.1)

@@ -19,6 +19,7 @@ from copilot_site import __version__, request_log, seed_import, sign_in
 from copilot_site.celery import Embedded
 from copilot_site.manual import TerminalApprovals
 from copilot_site.preparation import prepare_database, prepare_static_files
+from copilot_site.server import serve
 from copilot_site.terminal import Failure, box, say
 from proxy import catalog
 
@@ -50,10 +51,6 @@ class Solo:
             token = seed_import.offer(interactive=os.isatty(0))
             self.tokens += [token] if token else []
         worker.start()
-        # Not earlier: the application reads the list of static files when it is made, and they
-        # have only now been collected.
-        from copilot_site.server import serve
-
         try:
             serve(self.listener, self.ready)
         finally:

@@ -74,6 +74,7 @@ class Connection(asyncio.Protocol):
         self._complete = False
         self._interim = False
         self._until_close = False
+        self._keep_alive = False
         self._answered = False
         self._paused = False
         self._failure: Exception | None = None
@@ -179,7 +180,7 @@ class Connection(asyncio.Protocol):
             and self._failure is None
             and self._lost is None
             and not self._until_close
-            and bool(self._parser.should_keep_alive())
+            and self._keep_alive
         )
 
     @property
@@ -259,6 +260,8 @@ class Connection(asyncio.Protocol):
         self._until_close = not (
             b"content-length" in names or b"transfer-encoding" in names or status in (204, 304)
         )
+        # llhttp forgets it once the message is complete.
+        self._keep_alive = bool(self._parser.should_keep_alive())
         self._head_done = True
 
     def on_body(self, body: bytes) -> None:
