@@ -166,9 +166,7 @@ async def cancel_when_gone(receive: Receive, work: "asyncio.Task[Any]") -> None:
     work.cancel()
 
 
-async def send_response(
-    response: HttpResponseBase, send: Send, *, head_only: bool = False
-) -> None:
+async def send_response(response: HttpResponseBase, send: Send, *, head_only: bool = False) -> None:
     headers = [(k.encode("latin1"), v.encode("latin1")) for k, v in response.items()]
     headers = [(k.lower(), v) for k, v in headers]
     if response.streaming:

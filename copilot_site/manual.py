@@ -32,13 +32,11 @@ class TerminalApprovals:
                 self._ask(waiting[0])
 
     def _ask(self, one: Pending) -> None:
-        print(
+        sys.stderr.write(
             f"{one.member} {one.model} ≈{one.input_tokens} tokens in, {one.tools} tools  "
-            f"approve? [y]es [n]o [a]ll this conversation  {one.seconds_left:.0f} s: ",
-            end="",
-            flush=True,
-            file=sys.stderr,
+            f"approve? [y]es [n]o [a]ll this conversation  {one.seconds_left:.0f} s: "
         )
+        sys.stderr.flush()
         answer = sys.stdin.readline()
         if not answer:
             # Nobody is there any more: time-outs refuse, the page can still approve.

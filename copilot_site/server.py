@@ -3,11 +3,11 @@
 import asyncio
 import errno
 import socket
-import sys
 from collections.abc import Awaitable, Callable
 
 import uvicorn
 
+from copilot_site.terminal import say
 from proxy.exchange import LIVE
 
 BACKLOG = 2048
@@ -79,7 +79,7 @@ class GatewayServer(uvicorn.Server):
         if LIVE:
             count = len(LIVE)
             word = "request" if count == 1 else "requests"
-            print(f"\nFinishing {count} {word} … (again to stop now)", file=sys.stderr)
+            say(f"\nFinishing {count} {word} … (again to stop now)")
             # Not at the top: making the application reads the list of static files, which `start`
             # collects after it has opened the port.
             from copilot_site.asgi import lifespan

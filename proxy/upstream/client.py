@@ -86,6 +86,8 @@ class Transport(httpx.AsyncBaseTransport):
                 headers=connection.headers,
                 stream=_Body(connection, self.pool, origin),
                 request=request,
+                # httpx wraps the stream; whoever needs the connection itself finds it here.
+                extensions={"connection": connection},
             )
 
     async def aclose(self) -> None:
@@ -107,9 +109,10 @@ class UpstreamResponse:
         self._response = response
         self.status = response.status_code
         self.headers = {k.lower(): v for k, v in response.headers.items()}
-        stream = response.stream
+        # None with httpx's own transport.
+        self._raw: Connection | None = response.extensions.get("connection")
         plain = "content-encoding" not in self.headers
-        self._connection = stream.connection if plain and isinstance(stream, _Body) else None
+        self._connection: Connection | None = self._raw if plain else None
         self._iterator: AsyncIterator[bytes] | None = None
         self._pending: asyncio.Future[bytes] | None = None
         self._abort_error: GatewayError | None = None
@@ -160,16 +163,14 @@ class UpstreamResponse:
 
     def expect_silence(self, timeout_s: float) -> None:
         """The answer has begun: from now on only this much silence is allowed."""
-        connection = getattr(self._response.stream, "connection", None)
-        if connection is not None:
-            connection.expect_silence(timeout_s)
+        if self._raw is not None:
+            self._raw.expect_silence(timeout_s)
 
     def abort(self, error: GatewayError) -> None:
         """Make whoever reads raise `error`."""
         self._abort_error = error
-        connection = getattr(self._response.stream, "connection", None)
-        if connection is not None:
-            connection.abort(Broken("aborted", answered=True))
+        if self._raw is not None:
+            self._raw.abort(Broken("aborted", answered=True))
 
     async def close(self) -> None:
         if self._pending is not None:
