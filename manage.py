@@ -17,9 +17,14 @@ def take_data_dir(arguments: list[str]) -> None:
 def main() -> None:
     os.environ.setdefault("DJANGO_SETTINGS_MODULE", "copilot_site.settings")
     take_data_dir(sys.argv)
+    from django.core.exceptions import ImproperlyConfigured
     from django.core.management import execute_from_command_line
 
-    execute_from_command_line(sys.argv)
+    try:
+        execute_from_command_line(sys.argv)
+    except ImproperlyConfigured as error:
+        sys.stderr.write(f"{error}\nCorrect the setting and start again.\n")
+        sys.exit(2)
 
 
 if __name__ == "__main__":

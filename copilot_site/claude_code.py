@@ -1,6 +1,6 @@
 """`--claude-code`: one command that starts Claude Code against this gateway, for the user's shell.
 
-Source of the variables: docs/upstream.md has none of them; they are Claude Code's own.
+The variables are Claude Code's own; copilot-api set the same ones.
 """
 
 import os

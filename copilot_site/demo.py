@@ -14,7 +14,7 @@ from accounts.database import in_database
 from accounts.members import solo_member
 from accounts.models import Account, Member
 from proxy.routing import warm
-from usage import pricing
+from usage import pricing, quota
 from usage.journal import Record
 from usage.models import UsageRecord
 from usage.recorder import recorder
@@ -37,6 +37,7 @@ async def fill() -> None:
     for token, account_type in ACCOUNTS:
         account = await tokens.add_account(token, account_type=account_type, owner=owner)
         await warm(account.pk)
+        await quota.poll_account(account)
     await in_database(_write_history, owner)
 
 

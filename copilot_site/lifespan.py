@@ -11,6 +11,7 @@ from django.conf import settings
 from accounts import book as account_book
 from accounts import device_flow
 from accounts.database import in_database
+from accounts.models import Account
 from accounts.snapshots import Watcher, refresh_all
 from proxy import counting
 from proxy.admission import gates
@@ -18,9 +19,11 @@ from proxy.errors import GatewayError, Unavailable
 from proxy.exchange import end_all
 from proxy.routing import warm
 from proxy.upstream.client import close_client
+from usage import quota
 from usage.recorder import recorder
 
 logger = logging.getLogger(__name__)
+WELCOME_EVERY_S = 1.0
 
 
 class Lifespan:
@@ -52,17 +55,28 @@ class Lifespan:
         await in_database(recorder.start)
         self._watcher = Watcher()
         self._watcher.start()
-        for account_id in account_book.all_accounts():
-            self._hold(self._warm(account_id))
+        self._hold(self._welcome())
         self._hold(device_flow.resume_pending())
         # What is there now stays: the collector need not look at it again and again.
         gc.collect()
         gc.freeze()
 
+    async def _welcome(self) -> None:
+        """See to accounts that this process has not met: token, models, quota, before they are asked."""
+        met: set[int] = set()
+        while True:
+            for account_id in set(account_book.all_accounts()) - met:
+                met.add(account_id)
+                self._hold(self._warm(account_id))
+            await asyncio.sleep(WELCOME_EVERY_S)
+
     async def _warm(self, account_id: int) -> None:
-        # GitHub may be away: the first request tries again and says so.
+        # GitHub may be away: the first request tries again and says so, quotas are polled anyway.
         with contextlib.suppress(GatewayError, TimeoutError):
             await warm(account_id)
+            account = await in_database(Account.objects.filter(pk=account_id).first)
+            if account is not None and account.quota_polled_at is None:
+                await quota.poll_account(account)
 
     def _hold(self, work: Any) -> None:
         task = asyncio.ensure_future(work)

@@ -5,6 +5,8 @@ import threading
 import time
 from dataclasses import dataclass, field
 
+from django.conf import settings
+
 from proxy import exchange
 from usage.journal import Record
 
@@ -35,7 +37,7 @@ class Totals:
 
 def line(record: Record) -> str:
     """`14:02:11 200 /v1/messages claude-sonnet-5 30.7k→1.1k 2.2/8.5 s 4.1 cr mona octo-build`."""
-    at = record.started_at.astimezone().strftime("%H:%M:%S")
+    at = record.started_at.astimezone(settings.LOCAL_ZONE).strftime("%H:%M:%S")
     first = "-" if record.first_token_ms is None else f"{record.first_token_ms / 1000:.1f}"
     about = "≈" if record.cost_source == "estimated" else ""
     words = [

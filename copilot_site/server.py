@@ -89,6 +89,9 @@ class GatewayServer(uvicorn.Server):
                 await asyncio.wait({drain}, timeout=0.1)
             drain.cancel()
         await super().shutdown(sockets)
+        if not self.force_exit:
+            # Uvicorn raises the signal again when it has stopped; a stop in good order exits with 0.
+            self._captured_signals.clear()
 
     async def run(self) -> None:  # type: ignore[override]
         await self.serve(sockets=[self._listener])

@@ -1,5 +1,6 @@
 """Settings. Solo mode (SQLite, one process) is the default; addresses in the environment make a team."""
 
+from datetime import datetime
 from pathlib import Path
 from typing import Any
 
@@ -17,6 +18,8 @@ BASE_DIR = Path(__file__).resolve().parent.parent
 DATA_DIR = environment.data_dir()
 
 VERSION = __version__
+# Read before Django sets the process's zone to TIME_ZONE: terminal lines tell the operator's time.
+LOCAL_ZONE = datetime.now().astimezone().tzinfo
 DEMO = env.bool("GATEWAY_DEMO", default=False)
 DEBUG = env.bool("DEBUG", default=False)
 SECRET_KEY = secret("SECRET_KEY", DATA_DIR / "secret_key")

@@ -1,6 +1,7 @@
 """Solo mode: web, worker and beat in one process, and the terminal that tells about it."""
 
 import asyncio
+import contextlib
 import os
 import socket
 import threading
@@ -22,6 +23,8 @@ from copilot_site.preparation import prepare_database, prepare_static_files
 from copilot_site.server import serve
 from copilot_site.terminal import Failure, box, say
 from proxy import catalog
+from proxy.errors import GatewayError
+from proxy.routing import warm
 
 RETRY_TOKEN_S = 15.0
 
@@ -55,7 +58,7 @@ class Solo:
             serve(self.listener, self.ready)
         finally:
             worker.stop()
-        say(totals.summary())
+            say(totals.summary())
 
     async def ready(self) -> None:
         """The server listens: say where, and see to an account."""
@@ -120,6 +123,10 @@ class Solo:
 
     async def _offer_claude_code(self) -> None:
         from copilot_site import claude_code
+
+        for account_id in account_book.all_accounts():
+            with contextlib.suppress(GatewayError, TimeoutError):
+                await warm(account_id)
 
         entries = {
             entry.id: entry.name

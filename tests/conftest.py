@@ -60,7 +60,7 @@ class Gateway:
         )
         self._reader = threading.Thread(target=self._read, args=(listening,), daemon=True)
         self._reader.start()
-        if not listening.wait(START_TIMEOUT_S):
+        if not listening.wait(START_TIMEOUT_S) or "  Runs " not in self.text:
             self.process.kill()
             pytest.fail("the gateway did not start:\n" + "".join(self.output))
 
@@ -145,12 +145,17 @@ class Gateway:
             self.process.kill()
             raise
         finally:
-            self._reader.join(timeout=5)
+            self._close()
 
     def kill(self) -> None:
         self.process.kill()
         self.process.wait()
+        self._close()
+
+    def _close(self) -> None:
         self._reader.join(timeout=5)
+        assert self.process.stderr is not None
+        self.process.stderr.close()
 
 
 @pytest.fixture(scope="session")

@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from django.core.management import load_command_class
 
 from simulator.testing import SimulatorThread
 
@@ -147,6 +148,14 @@ class Terminal:
         os.close(self.fd)
 
 
+def told(name: str, *arguments: str) -> int:
+    """The exit code of a command whose options alone decide, without a process of its own."""
+    command = load_command_class("copilot_site", name)
+    with pytest.raises(SystemExit) as ended:
+        command.run_from_argv(["manage.py", name, *arguments])
+    return int(ended.value.code or 0)
+
+
 @pytest.fixture(scope="session")
 def prepared_folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A data folder whose database is made, to be copied."""
@@ -154,6 +163,11 @@ def prepared_folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     done = Commands(folder, "http://127.0.0.1:1")("rotate-keys")
     assert done.returncode == 0, done.stderr
     return folder
+
+
+@pytest.fixture
+def parse() -> Callable[..., int]:
+    return told
 
 
 @pytest.fixture

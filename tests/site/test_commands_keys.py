@@ -3,6 +3,7 @@
 import hashlib
 import json
 import os
+from collections.abc import Callable
 from typing import Any
 
 import pytest
@@ -89,15 +90,22 @@ def test_a_bare_date_is_the_keys_last_day(manage: Any) -> None:
         ["laptop", "--expires", "2020-01-01"],
         ["laptop", "--expires", "9999-12-31"],
         ["laptop", "--models", "a,,b"],
-        ["laptop", "--member", "nobody"],
-        ["laptop", "--account", "nobody"],
         ["laptop", "--colour", "red"],
     ],
 )
-def test_wrong_values_exit_with_2_in_two_lines_and_make_no_key(
-    manage: Any, arguments: list[str]
+def test_wrong_values_exit_with_2_in_two_lines(
+    parse: Callable[..., int], capsys: pytest.CaptureFixture[str], arguments: list[str]
 ) -> None:
-    done = manage("create-key", *arguments)
+    assert parse("create-key", *arguments) == 2
+
+    told = capsys.readouterr()
+    assert told.out == ""
+    assert len(told.err.strip().splitlines()) == 2, told.err
+
+
+@pytest.mark.parametrize("option", ["--member", "--account", "--rpm"])
+def test_a_value_that_means_nothing_makes_no_key(manage: Any, option: str) -> None:
+    done = manage("create-key", "laptop", option, "nobody")
 
     assert (done.returncode, done.stdout) == (2, "")
     assert len(done.stderr.strip().splitlines()) == 2, done.stderr

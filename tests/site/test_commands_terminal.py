@@ -3,6 +3,7 @@
 import io
 import sqlite3
 import threading
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -13,37 +14,40 @@ from accounts.errors import AccountUnavailable, GitHubRefused
 from copilot_site import terminal
 
 
-@pytest.mark.parametrize("command", ["auth", "check-usage", "debug", "create-key", "revoke-key"])
+@pytest.mark.parametrize("command", ["auth", "check-usage", "debug", "rotate-keys"])
 def test_an_unknown_option_is_told_in_two_lines_with_the_nearest_one(
-    manage: Any, command: str
+    parse: Callable[..., int], capsys: pytest.CaptureFixture[str], command: str
 ) -> None:
-    done = manage(command, "x", "--data-dri", "somewhere")
+    assert parse(command, "--data-dri", "somewhere") == 2
 
-    assert (done.returncode, done.stdout) == (2, "")
-    assert done.stderr.splitlines() == [
+    assert capsys.readouterr().err.splitlines() == [
         "There is no option '--data-dri'. Did you mean --data-dir?",
         f"See `python manage.py {command} --help`.",
-    ] or done.stderr.startswith("There is no argument 'x'.")
+    ]
 
 
 @pytest.mark.parametrize(
     "command",
     ["start", "auth", "check-usage", "debug", "create-key", "revoke-key", "rotate-keys"],
 )
-def test_help_shows_our_options_and_none_of_djangos(manage: Any, command: str) -> None:
-    done = manage(command, "--help")
+def test_help_shows_our_options_and_none_of_djangos(
+    parse: Callable[..., int], capsys: pytest.CaptureFixture[str], command: str
+) -> None:
+    assert parse(command, "--help") == 0
 
-    assert done.returncode == 0
-    assert "--data-dir" in done.stdout
-    assert "--pythonpath" not in done.stdout
-    assert "--settings" not in done.stdout
+    text = capsys.readouterr().out
+    assert "--data-dir" in text
+    assert "--pythonpath" not in text
+    assert "--settings" not in text
 
 
 @pytest.mark.parametrize("command", ["start", "auth"])
-def test_verbose_is_a_flag_as_people_know_it(manage: Any, command: str) -> None:
-    assert "--verbose, -v" in manage(command, "--help").stdout.replace(
-        "-v, --verbose", "--verbose, -v"
-    )
+def test_verbose_is_a_flag_as_people_know_it(
+    parse: Callable[..., int], capsys: pytest.CaptureFixture[str], command: str
+) -> None:
+    assert parse(command, "--help") == 0
+
+    assert "--verbose, -v" in capsys.readouterr().out
 
 
 def test_the_data_folder_can_be_named_on_the_command_line(manage: Any, tmp_path: Path) -> None:

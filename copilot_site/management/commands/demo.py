@@ -1,6 +1,7 @@
 """`manage.py demo`: the same program against the bundled simulator, without a seat."""
 
 import os
+import signal
 import subprocess
 import sys
 from typing import Any
@@ -65,6 +66,8 @@ class Command(GatewayCommand):
             cwd=settings.BASE_DIR,
             env=environment,
         )
+        # The terminal tells both about Ctrl-C; a TERM comes to us alone.
+        signal.signal(signal.SIGTERM, lambda number, _: gateway.send_signal(number))
         while True:
             try:
                 code = gateway.wait()

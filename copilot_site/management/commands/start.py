@@ -101,5 +101,3 @@ def seconds(text: str) -> float:
     if not 0 <= value < 86400:
         raise ValueError(text)
     return value
-
-
