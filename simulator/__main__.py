@@ -33,6 +33,8 @@ async def _run(arguments: argparse.Namespace) -> None:
     if arguments.demo:
         simulator.state.initial_config["device_auto_approve_s"] = 3
         simulator.state.reset()
+        # A month that is under way, so that quota pages have something to show.
+        simulator.state.account("octocat").credits_used_nano = 2_130_400_000_000
     await simulator.start()
     sys.stderr.write(f"simulator listening on {simulator.url}\n")
     sys.stderr.flush()
