@@ -36,6 +36,12 @@ def is_loopback(host: str) -> bool:
     return host in LOOPBACK or host.endswith(".localhost") or host.startswith("127.")
 
 
+def is_local_request(meta: Mapping[str, Any]) -> bool:
+    """Does a request (its `META`) come from this machine? Not when a proxy has passed it on."""
+    is_forwarded = "HTTP_X_FORWARDED_FOR" in meta or "HTTP_FORWARDED" in meta
+    return not is_forwarded and is_loopback(str(meta.get("REMOTE_ADDR", "")))
+
+
 def github_url(host: str) -> str:
     """Where people sign in."""
     return settings.GITHUB_URL if _is_configured(host) else f"https://{known_host(host)}"

@@ -4,6 +4,7 @@ import hashlib
 from typing import Any
 from uuid import UUID
 
+from django.conf import settings
 from django.contrib import messages
 from django.contrib.auth import authenticate, logout, update_session_auth_hash
 from django.contrib.auth.forms import PasswordChangeForm, SetPasswordForm
@@ -25,7 +26,9 @@ from accounts.access import (
 )
 from accounts.access import sign_in as begin_session
 from accounts.forms import ConnectForm, PreferencesForm, SignInForm, ThemeForm
-from accounts.models import DeviceLogin, Member
+from accounts.hosts import is_local_request
+from accounts.members import solo_member
+from accounts.models import Account, DeviceLogin, Member
 
 HOME = "/dashboard/"
 TRIES = 10
@@ -35,11 +38,17 @@ TRIES_WINDOW_S = 15 * 60
 def sign_in(request: HttpRequest) -> HttpResponseBase:
     """The sign-in form. Wrong name and wrong password get the same words and the same time."""
     target = _local(request, request.POST.get("next") or request.GET.get("next"))
-    if isinstance(request.user, Member) and target.startswith("/admin/") and not request.user.is_staff:
-        # The admin sends whom it does not know back here; without this the two would play ping-pong.
+    if (
+        isinstance(request.user, Member)
+        and target.startswith("/admin/")
+        and not request.user.is_staff
+    ):
+        # The admin sends whom it does not know back here: the two would play ping-pong.
         raise Http404
     if request.GET.get("signin") is not None or request.user.is_authenticated:
         return page(lambda _request: redirect(target))(request)
+    if request.method == "POST" and "demo" in request.POST:
+        return _enter_demo(request, target)
     form = SignInForm(request.POST or None)
     status, problem = 200, ""
     if request.method == "POST" and form.is_valid():
@@ -62,8 +71,28 @@ def sign_in(request: HttpRequest) -> HttpResponseBase:
         "problem": problem,
         "next": target,
         "link_ended": request.GET.get("link") == "ended",
+        "waiting": _waiting_for_github(request),
     }
     return render(request, "pages/sign_in.html", context, status=status)
+
+
+def _enter_demo(request: HttpRequest, target: str) -> HttpResponseBase:
+    """The demo's data are simulated: whoever sits at the machine may look, without a password."""
+    if not settings.DEMO or not is_local_request(request.META):
+        raise Http404
+    begin_session(request, solo_member())
+    return redirect(target)
+
+
+def _waiting_for_github(request: HttpRequest) -> DeviceLogin | None:
+    """The sign-in to GitHub that `start` began because nobody has signed in yet.
+
+    Shown on this machine only: who enters the code gives the gateway an account.
+    """
+    if not is_local_request(request.META) or Account.objects.exists():
+        return None
+    pending = DeviceLogin.objects.filter(state=DeviceLogin.State.PENDING, expires_at__gt=now())
+    return pending.order_by("-created_at").first()
 
 
 def _local(request: HttpRequest, target: str | None) -> str:
@@ -118,7 +147,11 @@ def me(request: HttpRequest) -> HttpResponse:
 def _password_form(request: HttpRequest, data: Any) -> Any:
     member = member_of(request)
     kind = PasswordChangeForm if member.has_usable_password() else SetPasswordForm
-    return kind(member, data)
+    form = kind(member, data)
+    for field in form.fields.values():
+        # The password is not the first thing on the page; the focus stays where the page begins.
+        field.widget.attrs.pop("autofocus", None)
+    return form
 
 
 @page

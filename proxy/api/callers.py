@@ -1,11 +1,10 @@
 """Who calls: the key of a request, read once at the door."""
 
-import ipaddress
-
 from django.http import HttpRequest
 
 from accounts import auth
 from accounts.auth import Caller
+from accounts.hosts import is_local_request
 from proxy.api.errors import from_auth
 from proxy.errors import Forbidden
 
@@ -19,17 +18,10 @@ def authenticate(request: HttpRequest) -> Caller:
             headers,
             request.GET.get("key"),
             allow_query=request.path.startswith("/v1beta/"),
-            loopback=is_loopback(request.META.get("REMOTE_ADDR", "")),
+            loopback=is_local_request(request.META),
         )
     except (auth.Refused, auth.Unavailable) as error:
         raise from_auth(error) from None
-
-
-def is_loopback(address: str) -> bool:
-    try:
-        return ipaddress.ip_address(address).is_loopback
-    except ValueError:
-        return False
 
 
 def refuse_web_pages(request: HttpRequest) -> None:
@@ -38,7 +30,7 @@ def refuse_web_pages(request: HttpRequest) -> None:
     Browsers name the page in `Origin`; tools do not, and our own pages are of our own host.
     """
     origin = request.headers.get("Origin")
-    if origin is None or origin == "null" and "Sec-Fetch-Site" not in request.headers:
+    if origin is None or (origin == "null" and "Sec-Fetch-Site" not in request.headers):
         return
     host = request.headers.get("Host", "")
     if origin.partition("://")[2].lower() == host.lower():
@@ -47,4 +39,3 @@ def refuse_web_pages(request: HttpRequest) -> None:
         # Whoever holds a real key may call from where they like; nothing is allowed by cookie.
         return
     raise Forbidden("Web pages may not call this gateway.", code="origin_refused")
-
