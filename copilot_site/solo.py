@@ -6,6 +6,7 @@ import os
 import socket
 import threading
 import webbrowser
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -25,15 +26,36 @@ from copilot_site.terminal import Failure, box, say
 from proxy import catalog
 from proxy.errors import GatewayError
 from proxy.routing import warm
+from usage.file_lock import try_lock
 
 RETRY_TOKEN_S = 15.0
 
 
 def run(listener: socket.socket, options: dict[str, Any]) -> None:
     """Prepare, serve until a signal, say a sum."""
-    prepare_database()
-    prepare_static_files()
-    Solo(listener, options).run()
+    with only_gateway():
+        prepare_database()
+        prepare_static_files()
+        Solo(listener, options).run()
+
+
+@contextlib.contextmanager
+def only_gateway() -> Iterator[None]:
+    """Without Redis limits, queues and the live feed live in one process: a second one is refused."""
+    if settings.TEAM_MODE:
+        yield
+        return
+    descriptor = os.open(settings.DATA_DIR / "gateway.lock", os.O_RDWR | os.O_CREAT, 0o600)
+    try:
+        if not try_lock(descriptor):
+            raise Failure(
+                f"Another gateway runs on the data folder {settings.DATA_DIR}, and without Redis its "
+                "limits hold in one process only.",
+                "Stop it, name another folder with --data-dir, or set DATABASE_URL and REDIS_URL.",
+            )
+        yield
+    finally:
+        os.close(descriptor)
 
 
 class Solo:
@@ -46,18 +68,21 @@ class Solo:
         self.tokens = given_tokens(options)
 
     def run(self) -> None:
-        worker = Embedded()
+        # A team's worker and beat are processes of their own.
+        worker = None if settings.TEAM_MODE else Embedded()
         totals = request_log.start(verbose=settings.GATEWAY_VERBOSE)
         if settings.GATEWAY_MANUAL:
             TerminalApprovals().start()
         if not self.tokens and not settings.DEMO:
             token = seed_import.offer(interactive=os.isatty(0))
             self.tokens += [token] if token else []
-        worker.start()
+        if worker is not None:
+            worker.start()
         try:
             serve(self.listener, self.ready)
         finally:
-            worker.stop()
+            if worker is not None:
+                worker.stop()
             say(totals.summary())
 
     async def ready(self) -> None:
