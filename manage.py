@@ -17,6 +17,8 @@ def take_data_dir(arguments: list[str]) -> None:
 def main() -> None:
     os.environ.setdefault("DJANGO_SETTINGS_MODULE", "copilot_site.settings")
     take_data_dir(sys.argv)
+    # Database, keys and journals are the owner's alone, whatever the shell's habit is.
+    os.umask(0o077)
     from django.core.exceptions import ImproperlyConfigured
     from django.core.management import execute_from_command_line
 

@@ -13,6 +13,7 @@ from django.shortcuts import redirect
 from django.utils import timezone
 from django.utils.cache import patch_vary_headers
 
+from accounts.hosts import client_address
 from accounts.models import Member
 
 P = ParamSpec("P")
@@ -105,4 +106,4 @@ def is_fragment(request: HttpRequest) -> bool:
 
 
 def address_of(request: HttpRequest) -> str:
-    return str(request.META.get("REMOTE_ADDR", ""))[:64]
+    return client_address(request.META)

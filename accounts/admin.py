@@ -21,6 +21,7 @@ from unfold.admin import ModelAdmin
 from unfold.forms import AdminPasswordChangeForm, UserChangeForm, UserCreationForm
 
 from accounts import audit, keys, states, tasks
+from accounts.access import address_of
 from accounts.models import (
     Account,
     ApiKey,
@@ -32,10 +33,6 @@ from accounts.models import (
 )
 
 State = Account.State
-
-
-def address_of(request: HttpRequest) -> str:
-    return str(request.META.get("REMOTE_ADDR", ""))
 
 
 def actor_of(request: HttpRequest) -> Member:

@@ -14,6 +14,7 @@ from channels.routing import ProtocolTypeRouter, URLRouter
 from channels.security.websocket import AllowedHostsOriginValidator
 
 from copilot_site.handler import GatewayHandler
+from copilot_site.handshake import answer_handshake
 from copilot_site.lifespan import Lifespan
 from proxy.api import prefixes
 from usage.routing import websocket_urlpatterns
@@ -49,5 +50,7 @@ async def application(scope: dict[str, Any], receive: Any, send: Any) -> None:
         await lifespan(scope, receive, send)
     elif scope["type"] == "http" and is_api(scope):
         await gateway(scope, receive, send)
+    elif scope["type"] == "websocket" and scope["path"].startswith(API_PREFIXES):
+        await answer_handshake(gateway, scope, receive, send)
     else:
         await pages(scope, receive, send)

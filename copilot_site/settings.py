@@ -35,6 +35,7 @@ ALLOWED_HOSTS = ["localhost", "127.0.0.1", "[::1]", *env.list("ALLOWED_HOSTS", d
 CSRF_TRUSTED_ORIGINS = env.list("CSRF_TRUSTED_ORIGINS", default=[])
 # Set by `start`: an address other than loopback always requires keys.
 REQUIRE_KEYS = env.bool("GATEWAY_REQUIRE_KEYS", default=True)
+KEYS_DEMANDED = env.bool("GATEWAY_REQUIRE_KEYS", default=False)
 
 INSTALLED_APPS = [
     "daphne",
@@ -184,7 +185,7 @@ COPILOT_API_URL = url("COPILOT_API_URL", "")
 COPILOT_HOST_SUFFIXES = (".githubcopilot.com", ".ghe.com", "githubcopilot.com")
 PROXY_ENV = env.bool("GATEWAY_PROXY_ENV", default=False)
 
-# Limits, in seconds and bytes. Reasons: docs/operations.md.
+# Limits, in seconds and bytes. Reasons: docs/operations.md#limits.
 GATEWAY_CONNECT_TIMEOUT_S = positive("GATEWAY_CONNECT_TIMEOUT_S", 10)
 GATEWAY_FIRST_BYTE_TIMEOUT_S = positive("GATEWAY_FIRST_BYTE_TIMEOUT_S", 300)
 GATEWAY_IDLE_TIMEOUT_S = positive("GATEWAY_IDLE_TIMEOUT_S", 120)

@@ -13,6 +13,7 @@ from usage.figures import short_tokens
 GAP: Final = 0.18  # Share of a bucket that stays empty between two bars.
 MAX_LABELS: Final = 8
 MAX_SPARK: Final = 30
+LAST_START: Final = 90  # Percent of the width from where a label would be cut off.
 
 
 @dataclass(frozen=True, slots=True)
@@ -134,11 +135,16 @@ def stacked(
         buckets,
         list(series),
         [Tick(pct(100 - part * 25), short_tokens(top * part / 4)) for part in range(5)],
-        [Tick(pct(place * width), text, "start") for place, text in thin(x_labels)],
+        [_x_tick(place * width, text) for place, text in thin(x_labels)],
         peak,
         labels[totals.index(peak)] if peak else "",
         [(label, [f"{s.values[i]:,.0f}" for s in series]) for i, label in enumerate(labels)],
     )
+
+
+def _x_tick(place: float, text: str) -> Tick:
+    """A label beside its mark; near the end of the axis it stands before it."""
+    return Tick(pct(place), text, "end" if place > LAST_START else "start")
 
 
 def thin(labels: Sequence[tuple[int, str]]) -> list[tuple[int, str]]:

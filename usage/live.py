@@ -19,6 +19,7 @@ from typing import Any
 from channels.layers import InMemoryChannelLayer, get_channel_layer
 from django.conf import settings
 from django.core.cache import cache
+from redis.exceptions import RedisError
 
 from usage.bounds import storable
 from usage.journal import Record
@@ -211,6 +212,14 @@ def share_in_flight(records: list[Record]) -> None:
     """Put this process's exchanges into the shared cache for ten seconds; team mode only."""
     if not settings.TEAM_MODE:
         return
+    try:
+        _share(records)
+    except RedisError as error:
+        # The live page misses other processes' exchanges meanwhile; nothing else depends on it.
+        logger.debug("in-flight exchanges not shared: %s", error)
+
+
+def _share(records: list[Record]) -> None:
     at = time.time()
     known: dict[str, float] = cache.get(_PROCESSES) or {}
     # Two processes writing at once lose one name until its next turn, two seconds later.

@@ -347,8 +347,7 @@ def slow_after_ms(models: Iterable[str]) -> dict[str, float]:
             sums[model] = merge(sums[model], histogram)
         # A percentile of a handful says nothing.
         found = {
-            model: percentile(h, 95) if sum(h.values()) >= 20 else None
-            for model, h in sums.items()
+            model: percentile(h, 95) if sum(h.values()) >= 20 else None for model, h in sums.items()
         }
         cache.set_many({_p95_key(model): value for model, value in found.items()}, P95_KEPT_S)
         known |= found

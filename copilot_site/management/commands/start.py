@@ -77,7 +77,8 @@ def apply(options: dict[str, Any]) -> None:
         os.environ["GATEWAY_PROXY_ENV"] = "true"
     if not is_loopback(options["host"]):
         settings.ALLOWED_HOSTS = [*settings.ALLOWED_HOSTS, options["host"]]
-    settings.REQUIRE_KEYS = options["require_keys"] or not is_loopback(options["host"])
+    asked = options["require_keys"] or settings.KEYS_DEMANDED
+    settings.REQUIRE_KEYS = asked or not is_loopback(options["host"])
 
 
 def is_loopback(host: str) -> bool:
