@@ -1,12 +1,14 @@
 """Settings of the tests: the gateway's own, in a data folder that is nobody's."""
 
+import atexit
 import os
+import shutil
 import tempfile
 from pathlib import Path
 
-_worker = os.environ.get("PYTEST_XDIST_WORKER", "main")
-DATA = Path(tempfile.gettempdir()) / f"copilot-gateway-tests-{os.getuid()}" / _worker
-DATA.mkdir(parents=True, exist_ok=True)
+# One folder a process: xdist's workers, and runs side by side, share nothing.
+DATA = Path(tempfile.mkdtemp(prefix="copilot-gateway-tests-"))
+atexit.register(shutil.rmtree, DATA, ignore_errors=True)
 os.environ["COPILOT_DATA_DIR"] = str(DATA)
 for _name in ("DATABASE_URL", "REDIS_URL", "GH_TOKEN", "GITHUB_TOKEN_FILE"):
     os.environ.pop(_name, None)
