@@ -217,7 +217,7 @@ class ApiKeyAdmin(Administrators, ModelAdmin):  # type: ignore[misc]
         "expires_at",
         "last_used_at",
     )
-    list_filter = ("is_admin", "needs_approval")
+    list_filter = ("is_admin", "needs_approval", "allows_web_search")
     search_fields = ("name", "prefix", "owner__username")
     list_select_related = ("owner", "account")
     list_per_page = 50

@@ -8,11 +8,13 @@ from collections.abc import Mapping
 from typing import Final
 
 from django.conf import settings
+from django.db import Error
 from django.utils.timezone import now
 
 from accounts.keys import MARK, Caller, KeyRing, digest_of, ring
+from accounts.models import ApiKey
 
-__all__ = ["Caller", "Refused", "Unavailable", "authenticate"]
+__all__ = ["Caller", "Refused", "Unavailable", "authenticate", "learn"]
 
 MAX_KEY_CHARS: Final = 512
 # How long known keys are served while the database is away.
@@ -22,15 +24,19 @@ MAX_AGE_S: Final = 60.0
 class Refused(Exception):
     """No valid key. `message` is always the same; `reason` is for logs and metrics only.
 
-    `caller` is set when the key is known but may not call any more.
+    `caller` is set when the key is known but may not call any more, `digest` when memory does not
+    know it: it may have been made a moment ago (`learn`).
     """
 
     message = "Invalid API key. Send a valid key as Authorization: Bearer or x-api-key."
 
-    def __init__(self, reason: str, caller: Caller | None = None) -> None:
+    def __init__(
+        self, reason: str, caller: Caller | None = None, *, digest: bytes | None = None
+    ) -> None:
         super().__init__(self.message)
         self.reason = reason
         self.caller = caller
+        self.digest = digest
 
 
 class Unavailable(Exception):
@@ -59,6 +65,20 @@ def authenticate(
     if settings.REQUIRE_KEYS or not loopback:
         return _by_key(keys, given)
     return _solo(keys, given)
+
+
+def learn(digest: bytes) -> bool:
+    """Look up a key that memory does not know: one indexed query; True when it is there now.
+
+    A key made by another process is in memory a second later at most; its owner need not wait.
+    """
+    try:
+        if not ApiKey.objects.filter(digest=digest).exists():
+            return False
+        ring.refresh(force=True)
+    except Error:
+        return False
+    return True
 
 
 def _given(headers: Mapping[str, str], query_key: str | None) -> set[str]:
@@ -93,9 +113,10 @@ def _solo(keys: KeyRing, given: set[str]) -> Caller:
 def _valid(keys: KeyRing, value: str) -> Caller:
     if len(value) > MAX_KEY_CHARS:
         raise Refused("hostile")
-    entry = keys.entries.get(digest_of(value))
+    digest = digest_of(value)
+    entry = keys.entries.get(digest)
     if entry is None:
-        raise Refused("unknown")
+        raise Refused("unknown", digest=digest if value.startswith(MARK) else None)
     if entry.refusal:
         raise Refused(entry.refusal, entry.caller)
     caller = entry.caller

@@ -91,6 +91,9 @@ class NewKeyForm(forms.Form):
     needs_approval = forms.BooleanField(
         label=_("Every request waits for a person's approval"), required=False
     )
+    allows_web_search = forms.BooleanField(
+        label=_("Claude clients may search the web, through a GPT model"), required=False
+    )
     account = forms.ModelChoiceField(
         label=_("GitHub account"),
         queryset=Account.objects.none(),
@@ -141,6 +144,7 @@ class NewKeyForm(forms.Form):
             "requests_per_minute": data["requests_per_minute"] or 0,
             "concurrency": data["concurrency"] or 0,
             "needs_approval": data["needs_approval"],
+            "allows_web_search": data["allows_web_search"],
             "account": data["account"],
             "is_admin": data.get("is_admin", False),
         }

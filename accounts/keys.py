@@ -44,6 +44,7 @@ class Caller:
     budget_day_nano_aiu: int = 0
     budget_month_nano_aiu: int = 0
     needs_approval: bool = False
+    allows_web_search: bool = False
     expires_at: datetime | None = None
 
 
@@ -73,6 +74,7 @@ class Limits(TypedDict, total=False):
     budget_day_nano_aiu: int
     budget_month_nano_aiu: int
     needs_approval: bool
+    allows_web_search: bool
     is_admin: bool
     expires_at: datetime | None
 
@@ -169,6 +171,7 @@ def _caller(key: ApiKey) -> Caller:
         budget_day_nano_aiu=key.budget_day_nano_aiu,
         budget_month_nano_aiu=key.budget_month_nano_aiu,
         needs_approval=key.needs_approval,
+        allows_web_search=key.allows_web_search,
         expires_at=key.expires_at,
     )
 
@@ -184,6 +187,7 @@ def _solo_caller() -> Caller | None:
         member_id=member.pk,
         member=member.get_username(),
         is_admin=member.is_superuser,
+        allows_web_search=settings.GATEWAY_WEB_SEARCH,
     )
 
 

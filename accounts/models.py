@@ -136,6 +136,8 @@ class ApiKey(models.Model):
     budget_day_nano_aiu = models.BigIntegerField(default=0)
     budget_month_nano_aiu = models.BigIntegerField(default=0)
     needs_approval = models.BooleanField(default=False)
+    # A default of the database, so that code of before the column can still make keys.
+    allows_web_search = models.BooleanField(default=False, db_default=False)
     is_admin = models.BooleanField(default=False)
     expires_at = models.DateTimeField(null=True, blank=True)
     revoked_at = models.DateTimeField(null=True, blank=True)

@@ -1,8 +1,7 @@
 """Shallow checks of a client's body: what must be there is there, and of the right type.
 
-A body that passes through is never parsed as a whole; these checks find, at the price of one look at
-each message, what the upstream would refuse, and name the field. They never change anything.
-A null counts as absent.
+A body that passes through is never parsed as a whole; these checks find, at the price of one look
+at each message, what the upstream would refuse, and name the field. A null counts as absent.
 """
 
 from typing import Any, Final
@@ -93,12 +92,6 @@ def output_limit(body: Body, name: str, *, required: bool = False) -> None:
         raise refusal(name, "a positive integer")
     if value > MAX_OUTPUT_TOKENS:
         raise refusal(name, f"an integer of at most {MAX_OUTPUT_TOKENS}")
-
-
-def strings(body: Body, name: str) -> None:
-    for i, value in enumerate(listing(body, name)):
-        if not isinstance(value, str):
-            raise refusal(f"{name}[{i}]", "a string")
 
 
 def lacks_text(entry: Body, *names: str) -> Fault:

@@ -111,6 +111,14 @@ class Tap(Protocol):
     def fail(self, error: GatewayError) -> bytes: ...
 
 
+class Voice(Protocol):
+    """The half of a format that writes answers. A `Format` is its own voice."""
+
+    def encoder(self, answer: Answer) -> Encoder: ...
+
+    def encode_body(self, events: list[Event], answer: Answer) -> dict[str, Any]: ...
+
+
 class Format(Protocol):
     """One wire format. Bodies are decoded JSON objects; functions never change their arguments."""
 
@@ -126,9 +134,9 @@ class Format(Protocol):
     def check(self, body: dict[str, Any], *, counted: bool = False) -> None:
         """A shallow look, for bodies that pass through: required fields, types, bounds.
 
-        Raises `InvalidRequest` naming the field. What it refuses `parse_request` refuses in the same
-        words. `counted` says that no answer is wanted, only the number of tokens: then the fields
-        that concern the answer alone may be missing.
+        Raises `InvalidRequest` naming the field. What it refuses, `parse_request` refuses in the
+        same words. `counted` says that no answer is wanted, only the number of tokens: what concerns
+        the answer alone may then be missing.
         """
         ...
 

@@ -38,6 +38,7 @@ class Command(DatabaseCommand):
             "--budget-month", metavar="CREDITS", type=_nano, default=0, help=f"{credits_help} month"
         )
         add("--expires", metavar="ISO", type=_moment, help="last day, or time with offset (UTC)")
+        add("--web-search", action="store_true", help="Claude clients may search the web with it")
         add("--admin", action="store_true", help="may use the administrators' API")
         add("--account", metavar="LOGIN", help="use this account's seat only")
 
@@ -60,6 +61,7 @@ class Command(DatabaseCommand):
             concurrency=options["concurrency"],
             budget_day_nano_aiu=options["budget_day"],
             budget_month_nano_aiu=options["budget_month"],
+            allows_web_search=options["web_search"],
             is_admin=options["admin"],
             expires_at=options["expires"],
         )

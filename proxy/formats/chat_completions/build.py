@@ -7,7 +7,7 @@ the endpoint takes. Source: docs/upstream.md#chat-completions.
 from typing import Any
 
 from proxy.formats.canonical import Built, ModelFacts, Reasoning, Request, Tool
-from proxy.formats.chat_completions.build_messages import build_messages
+from proxy.formats.chat_completions.build_messages import MARKED_VENDORS, build_messages
 from proxy.formats.chat_completions.parse import ChatRequest
 from proxy.formats.chat_completions.wire import FAMILY, NAME
 
@@ -17,6 +17,8 @@ _OPENAI_VENDORS = ("OpenAI", "Azure OpenAI")
 _ANTHROPIC = "Anthropic"
 # From the least to the most. Source: docs/upstream.md#models.
 _EFFORTS = ("none", "minimal", "low", "medium", "high", "xhigh", "max")
+# Tokens below which a budget means that effort.
+_BUDGETS = (("low", 4096), ("medium", 16384))
 _PLAIN_KNOBS = (
     "temperature",
     "top_p",
@@ -43,7 +45,7 @@ def build_request(request: Request, model: ModelFacts) -> Built:
         value = getattr(request, name)
         if value is not None:
             body[name] = value
-    _write_tools(body, request, dropped)
+    _write_tools(body, request, model, dropped)
     _write_limit(body, request, model)
     _write_reasoning(body, request, model, dropped)
     _write_output_format(body, request, model, dropped)
@@ -115,18 +117,31 @@ def _write_reasoning(body: Body, request: Request, model: ModelFacts, dropped: l
     if reasoning is None:
         return
     own = request.source == NAME
-    if reasoning.effort is not None:
-        effort = clamp_effort(reasoning.effort, model)
+    wanted = reasoning.effort if own else _effort_wanted(reasoning, model)
+    if wanted is not None:
+        effort = clamp_effort(wanted, model)
         if effort is None:
             dropped.append("reasoning_effort")
         else:
             body["reasoning_effort"] = effort
-    if reasoning.budget_tokens is not None:
+    if reasoning.budget_tokens is not None and (own or reasoning.budget_tokens > 0):
         if model.vendor == _ANTHROPIC or (own and not model.vendor):
             _write_budget(body, reasoning.budget_tokens, model, dropped)
         elif "reasoning_effort" not in body:
             dropped.append("thinking")
     _drop_words(reasoning, body, dropped)
+
+
+def _effort_wanted(reasoning: Reasoning, model: ModelFacts) -> str | None:
+    """Another format's wish as an effort, for models that know efforts but no budgets."""
+    if reasoning.effort is not None or model.vendor == _ANTHROPIC or not model.efforts:
+        return reasoning.effort
+    budget = reasoning.budget_tokens
+    if reasoning.mode == "disabled" or budget == 0:
+        return "none"
+    if budget is None or budget < 0:
+        return None
+    return next((effort for effort, below in _BUDGETS if budget < below), "high")
 
 
 def _drop_words(reasoning: Reasoning, body: Body, dropped: list[str]) -> None:
@@ -201,7 +216,7 @@ def _write_output_format(
 # Tools
 
 
-def _write_tools(body: Body, request: Request, dropped: list[str]) -> None:
+def _write_tools(body: Body, request: Request, model: ModelFacts, dropped: list[str]) -> None:
     if request.source == NAME:
         _write_own_tools(body, request)
         return
@@ -209,6 +224,8 @@ def _write_tools(body: Body, request: Request, dropped: list[str]) -> None:
     if not tools:
         # OpenAI refuses a choice among no tools.
         return
+    if model.vendor not in MARKED_VENDORS:
+        tools = [{k: v for k, v in tool.items() if k != "copilot_cache_control"} for tool in tools]
     body["tools"] = tools
     names = {entry["function"]["name"] for entry in tools}
     choice = request.tool_choice

@@ -32,7 +32,7 @@ Body = dict[str, Any]
 _BOOKKEEPING = frozenset({"web_search_call"})
 _CACHE_MARKER = {"type": "ephemeral"}
 # Vendors whose models cache by themselves need no markers, and may not know them.
-_MARKED_VENDORS = ("", "Anthropic")
+MARKED_VENDORS = ("", "Anthropic")
 
 
 def build_messages(request: Request, model: ModelFacts, dropped: list[str]) -> list[Body]:
@@ -52,7 +52,7 @@ class _Fitter:
     def __init__(self, model: ModelFacts, dropped: list[str]) -> None:
         self.model = model
         self.dropped = dropped
-        self.marks = model.vendor in _MARKED_VENDORS
+        self.marks = model.vendor in MARKED_VENDORS
 
     def fit(self, request: Request) -> list[Body]:
         entries = self._system(request.system) if request.system else []

@@ -14,7 +14,6 @@ from proxy.formats.checks import (
     number,
     output_limit,
     refusal,
-    strings,
     texts,
     whole,
 )
@@ -122,10 +121,10 @@ def _check_knobs(body: Body) -> None:
     whole(body, "n", 1, _MAX_CHOICES)
     whole(body, "top_logprobs", 0, _MAX_TOP_LOGPROBS)
     whole(body, "seed", -_ANY_INTEGER, _ANY_INTEGER)
-    if not isinstance(body.get("stop"), str):
-        if not isinstance(body.get("stop"), list | None):
-            raise refusal("stop", "a string or a list of strings")
-        strings(body, "stop")
+    stop = body.get("stop")
+    words = stop if isinstance(stop, list) else [stop or ""]
+    if not all(isinstance(word, str) for word in words):
+        raise refusal("stop", "a string or a list of strings")
     flags(body, "logprobs", "parallel_tool_calls", "stream")
     texts(body, "reasoning_effort", "user", "verbosity", "prompt_cache_key")
     mappings(body, "response_format", "stream_options", "metadata")

@@ -13,13 +13,22 @@ LOSSES: tuple[Loss, ...] = (
     Loss(
         "thinking",
         "knob",
-        "A thinking budget is sent to Anthropic models only; modes have no place.",
+        "A budget is sent to Anthropic models, as an effort to others; modes have no place.",
     ),
+    Loss("budget_tokens", "shape", "Below 4096 low, below 16384 medium, otherwise high."),
     Loss("thinking", "knob", "Reasoning of another vendor's endpoint in the history is left out."),
     Loss("display", "knob", "Reasoning text is always shown; there are no summaries to choose."),
     Loss("response_format", "knob", "Left out for models without structured outputs."),
     Loss("server tools", "knob", "Tools that a vendor runs are not offered (`tools.<name>`)."),
-    Loss("document", "content", "Only text documents have a place: they become text."),
+    Loss("documents", "content", "Refused, but for text documents."),
+    Loss("text documents", "shape", "A plain text document becomes text."),
+    Loss("max_output_tokens", "shape", "At most what the model's entry says."),
+    Loss(
+        "cache_control",
+        "shape",
+        "Claude's prompts get markers where the request has none: on the last tool, the system"
+        " message and the last two turns of the user. Other models cache by themselves.",
+    ),
     Loss("image", "content", "Refused for models without vision, and in assistant messages."),
     Loss("foreign blocks", "content", "Server tool calls, compaction items and the like."),
     Loss("system", "shape", "Blocks become one leading system message; later ones stay in place."),
@@ -33,6 +42,12 @@ LOSSES: tuple[Loss, ...] = (
     Loss("tool ids", "shape", "Ids over 40 characters or with other signs are rewritten."),
     Loss("assistant messages", "shape", "Consecutive ones become one."),
     Loss("refusal", "shape", "A refusal in the history becomes text."),
+    Loss(
+        "stop reasons",
+        "shape",
+        "Stop sequences and pauses read `stop`, a full context `length`, a refusal without words"
+        " `content_filter`.",
+    ),
     Loss(
         "reasoning", "shape", "Sent as reasoning_content; reasoning_opaque only for a single one."
     ),

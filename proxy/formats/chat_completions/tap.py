@@ -4,6 +4,7 @@ Unknown fields stay. Ordinary text chunks pass as the bytes they are.
 Source: docs/upstream.md#chat-completions, docs/clients.md.
 """
 
+import re
 from typing import Any
 
 import orjson
@@ -68,6 +69,7 @@ class ChatTap:
         self._roles: set[int] = set()
         self._done_choices: set[int] = set()
         self._calls: dict[int, Calls] = {}
+        self._mould: re.Pattern[bytes] | None = None
         self._last_opaque: Any = None
         self._last_chunk: Body | None = None
         self._usage_fields: Body = {}
@@ -80,10 +82,15 @@ class ChatTap:
         if self._ended:
             return b""
         data = frame.data
+        mould = self._mould
+        if mould is not None and not self._done_choices and mould.fullmatch(data):
+            return b"data: " + data + b"\n\n"
         if data.strip() in (b"[DONE]", b""):
             return self._done() if data.strip() else b""
         chunk = load_object(data)
         if self._is_ordinary(chunk) and b"\n" not in data:
+            if mould is None:
+                self._learn(data, chunk["choices"][0]["delta"]["content"])
             return b"data: " + data + b"\n\n"
         return self._chunk(chunk)
 
@@ -128,6 +135,20 @@ class ChatTap:
             and "error" not in chunk
             and "copilot_usage" not in chunk
         )
+
+    def _learn(self, data: bytes, content: str) -> None:
+        """Ordinary chunks differ in their text alone: know the next ones without reading them.
+
+        A text without quotes, backslashes and control characters stands as it is between the same
+        bytes, so what was ordinary once is ordinary again. Saves two thirds of an event's cost.
+        """
+        before, found, after = data.partition(orjson.dumps(content))
+        if not found or not content or not before.rstrip().endswith(b'"content":'):
+            return
+        if self._is_ordinary(load_object(before + b'"-"' + after)):
+            self._mould = re.compile(
+                re.escape(before) + rb'"[^"\\\x00-\x1f]*"' + re.escape(after), re.DOTALL
+            )
 
     def _done(self) -> bytes:
         if not self._answered:

@@ -9,6 +9,7 @@ from proxy.formats.canonical import Family
 from proxy.formats.contract import Answer, Decoder, Encoder, Tap
 from proxy.formats.gemini.answers import decode_body, encode_body, repair_body
 from proxy.formats.gemini.building import build_request
+from proxy.formats.gemini.checks import check
 from proxy.formats.gemini.decoding import Decoder as _Decoder
 from proxy.formats.gemini.encoding import Encoder as _Encoder
 from proxy.formats.gemini.errors import error_body
@@ -28,6 +29,7 @@ __all__ = [
     "LOSSES",
     "NAME",
     "build_request",
+    "check",
     "decode_body",
     "decoder",
     "encode_body",

@@ -47,6 +47,13 @@ _REASONS: dict[StopReason, str] = {
     "pause_turn": "OTHER",
 }
 
+# Outside of strings these cannot stand in JSON.
+_SEPARATORS = (
+    (b"\xe2\x80\xa8", b"\\u2028"),
+    (b"\xe2\x80\xa9", b"\\u2029"),
+    (b"\xc2\x85", b"\\u0085"),
+)
+
 Part = dict[str, Any]
 
 
@@ -61,6 +68,8 @@ class Framing:
 
     def frame(self, payload: bytes) -> bytes:
         if not self._array:
+            if b"\xe2\x80" in payload or b"\xc2\x85" in payload:
+                payload = _without_separators(payload)
             return b"data: " + payload + b"\n\n"
         before = b",\n" if self._any else b"["
         self._any = True
@@ -70,6 +79,17 @@ class Framing:
         if not self._array:
             return b""
         return b"]" if self._any else b"[]"
+
+
+def _without_separators(payload: bytes) -> bytes:
+    """U+2028, U+2029 and U+0085 as escapes.
+
+    Google's SDKs find the lines of a stream by means that take these for ends of lines: httpx's
+    `iter_lines` in Python, a regular expression's dot in JavaScript.
+    """
+    for raw, escape in _SEPARATORS:
+        payload = payload.replace(raw, escape)
+    return payload
 
 
 class Encoder:

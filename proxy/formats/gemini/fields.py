@@ -116,6 +116,13 @@ def others(entry: Body, known: frozenset[str]) -> Body:
     return {key: value for key, value in entry.items() if key not in known and value is not None}
 
 
+def json_object(value: Any, where: str) -> Body:
+    """An object of the client's choice that is passed on as it is, and can be."""
+    entry = mapping(value, where)
+    json_text(entry, where)
+    return entry
+
+
 def json_text(value: Any, where: str) -> str:
     """`value` as JSON text. Raises `InvalidRequest` for what is too deep to be written."""
     try:

@@ -6,7 +6,7 @@ from proxy.errors import InvalidRequest, UnsupportedContent
 from proxy.formats.canonical import OutputFormat, Reasoning, Request
 from proxy.formats.gemini.fields import (
     Body,
-    mapping,
+    json_object,
     optional_count,
     optional_flag,
     optional_number,
@@ -100,7 +100,7 @@ def output_format(config: Body) -> tuple[Body | None, OutputFormat | None]:
     mime = optional_string(fields.get("responseMimeType"), f"{WHERE}.responseMimeType")
     schema: Body | None = None
     if "responseJsonSchema" in fields:
-        schema = mapping(fields["responseJsonSchema"], f"{WHERE}.responseJsonSchema")
+        schema = json_object(fields["responseJsonSchema"], f"{WHERE}.responseJsonSchema")
     elif "responseSchema" in fields:
         schema = json_schema(fields["responseSchema"], f"{WHERE}.responseSchema")
     if mime not in (None, "application/json", "text/plain"):

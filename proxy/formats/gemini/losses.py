@@ -24,6 +24,8 @@ LOSSES: tuple[Loss, ...] = (
     ),
     Loss("annotations", "shape", "Citations of other vendors are left out of answers."),
     Loss("server tools, in answers", "shape", "Other vendors' own blocks are left out of answers."),
-    Loss("stop reason", "shape", "`tool_use` and `stop_sequence` read STOP, refusals SAFETY."),
+    Loss("refusal", "shape", "A refusal's words arrive as text."),
+    Loss("usage", "shape", "Cache writes are not reported."),
+    Loss("stop reasons", "shape", "`tool_use` and `stop_sequence` read STOP, refusals SAFETY."),
     Loss("effort", "shape", "`xhigh` and `max` become HIGH, `none` a budget of 0."),
 )

@@ -2,14 +2,14 @@
 
 from typing import Any
 
-from proxy.errors import InvalidRequest, UnsupportedContent
 from proxy.formats.canonical import Request, Text, Tool, ToolChoice
 from proxy.formats.gemini import generation
+from proxy.formats.gemini.checks import check, contents_of
 from proxy.formats.gemini.conversation import Reader
 from proxy.formats.gemini.fields import (
     NAME,
     Body,
-    mapping,
+    json_object,
     optional_flag,
     optional_string,
     others,
@@ -57,18 +57,13 @@ def parse_request(body: Body) -> Request:
 
     Raises `InvalidRequest` naming the field, `UnsupportedContent` for content that is at Google's.
     """
+    check(body)
     entry = proto(body, "body")
-    if entry.get("cachedContent") is not None:
-        raise UnsupportedContent(
-            "Content that is cached at Google cannot be read by Copilot's models; send it in "
-            "contents. Copilot caches prompts by itself.",
-            param="cachedContent",
-        )
     reader = Reader()
     request = GeminiRequest(
         source=NAME,
         model=string(entry.get("model"), "model"),
-        messages=[reader.content(one, i) for i, one in enumerate(_contents(entry))],
+        messages=[reader.content(one, i) for i, one in enumerate(contents_of(entry))],
         system=_system(entry.get("systemInstruction")),
         stream=optional_flag(entry.get("stream"), "stream"),
         alt=optional_string(entry.get("alt"), "alt"),
@@ -86,17 +81,6 @@ def parse_request(body: Body) -> Request:
         for name, value in generation.rest(config).items():
             request.extras[f"generationConfig.{name}"] = value
     return request
-
-
-def _contents(entry: Body) -> list[Any]:
-    if entry.get("contents") is None:
-        raise InvalidRequest(
-            "contents: a list with at least one entry is required.", param="contents"
-        )
-    contents = sequence(entry["contents"], "contents")
-    if not contents:
-        raise InvalidRequest("contents: at least one entry is required.", param="contents")
-    return contents
 
 
 def _system(value: Any) -> list[Text] | None:
@@ -146,7 +130,7 @@ def _function(value: Any, where: str, group: int) -> Tool:
     extras: Body = {"group": group, "entry": others(entry, _FUNCTION)}
     schema = entry.get("parametersJsonSchema")
     if schema is not None:
-        schema = mapping(schema, f"{where}.parametersJsonSchema")
+        schema = json_object(schema, f"{where}.parametersJsonSchema")
     elif entry.get("parameters") is not None:
         schema = json_schema(entry["parameters"], f"{where}.parameters")
         extras["entry"]["parameters"] = entry["parameters"]

@@ -12,7 +12,6 @@ from proxy.formats.messages.errors import error_body
 from proxy.formats.messages.gists import gist
 from proxy.formats.messages.losses import LOSSES
 from proxy.formats.messages.passthrough import Tap as _Tap
-from proxy.formats.messages.replays import without_foreign_thinking
 from proxy.formats.messages.requests import parse_request
 
 FAMILY: Family = "anthropic"
@@ -34,7 +33,6 @@ __all__ = [
     "parse_request",
     "repair_body",
     "tap",
-    "without_foreign_thinking",
 ]
 
 

@@ -47,6 +47,9 @@ _REASONS: dict[StopReason, str] = {
     "context_overflow": "model_context_window_exceeded",
 }
 
+# Kinds of open blocks that have not been started on the wire.
+_UNWRITTEN = ("", "held", "empty", "skipped")
+
 Payload = dict[str, Any]
 
 PING = b'event: ping\ndata: {"type": "ping"}\n\n'
@@ -99,12 +102,13 @@ class Encoder:
         self._stop: Stop | None = None
         self._called = False
         # The open block: its wire index and kind ("" when none; "held" when its kind is not yet
-        # known, "skipped" when it has no place here), and what can be written only at its end.
+        # known, "empty" for thinking without a word so far, "skipped" when it has no place here),
+        # and what can be written only at its end.
         self._index = -1
         self._open = ""
         self._signature: Opaque | None = None
         self._arguments: list[str] | None = None
-        self._late: list[Opaque] = []
+        self._late: list[Opaque | None] = []
 
     def encode(self, events: list[Event]) -> bytes:
         out = [frame(payload) for payload in self.payloads(events)]
@@ -121,7 +125,7 @@ class Encoder:
             return b""
         self._ended = True
         closing = b""
-        if self._open not in ("", "held", "skipped"):
+        if self._open not in _UNWRITTEN:
             closing = frame({"type": "content_block_stop", "index": self._index})
         return closing + error_event(error)
 
@@ -145,6 +149,8 @@ class Encoder:
         out: list[Payload] = []
         self._begin(out)
         self._close(out)
+        if self._called:
+            self._write_late(out)
         self._ended = True
         stop = self._stop or Stop("end_turn")
         reason = stop.reason
@@ -167,8 +173,11 @@ class Encoder:
             case BlockStart():
                 self._begin(out)
                 self._close(out)
+                self._write_late(out)
                 self._open_block(event.block, out)
             case ThinkingDelta():
+                if self._open == "empty":
+                    self._start_thinking(out)
                 self._delta(out, {"type": "thinking_delta", "thinking": event.text})
             case ArgumentsDelta():
                 self._argue(event.json, out)
@@ -191,7 +200,7 @@ class Encoder:
         out.append(message_start(self._answer, model, self._usage))
 
     def _delta(self, out: list[Payload], delta: Payload) -> None:
-        if self._open not in ("", "held", "skipped"):
+        if self._open not in _UNWRITTEN:
             out.append({"type": "content_block_delta", "index": self._index, "delta": delta})
 
     def _open_as(self, kind: str, block: Payload, out: list[Payload]) -> None:
@@ -223,11 +232,17 @@ class Encoder:
             if block.opaque is not None:
                 self._seal(block.opaque, out)
             return
-        start = {"type": "thinking", "thinking": "", "signature": ""}
-        self._open_as("thinking", start, out)
         self._signature = block.opaque
+        if not block.text and self._index >= 0:
+            # Perhaps only the seal of an answer that has been said.
+            self._open = "empty"
+            return
+        self._start_thinking(out)
         if block.text:
             self._delta(out, {"type": "thinking_delta", "thinking": block.text})
+
+    def _start_thinking(self, out: list[Payload]) -> None:
+        self._open_as("thinking", {"type": "thinking", "thinking": "", "signature": ""}, out)
 
     def _open_tool(self, block: ToolUse, out: list[Payload]) -> None:
         if block.opaque is not None:
@@ -254,15 +269,15 @@ class Encoder:
                 data = {"type": "redacted_thinking", "data": opaque.value}
                 self._open_as("redacted", data, out)
                 return
-            self._open_thinking(Thinking(), out)
-        if self._open == "thinking":
+            self._start_thinking(out)
+        if self._open in ("thinking", "empty"):
             self._signature = opaque
         elif self._open != "redacted":
             self._late.append(opaque)
 
     def _close(self, out: list[Payload]) -> None:
         kind, self._open = self._open, ""
-        if kind not in ("", "held", "skipped"):
+        if kind not in _UNWRITTEN:
             self._open = kind
             if kind == "thinking":
                 sealed = {"type": "signature_delta", "signature": wrap(self._signature)}
@@ -274,12 +289,18 @@ class Encoder:
                 self._arguments = None
             out.append({"type": "content_block_stop", "index": self._index})
             self._open = ""
-        if self._late:
-            self._write_late(out)
+        elif kind == "empty":
+            self._late.append(self._signature)
+            self._signature = None
 
     def _write_late(self, out: list[Payload]) -> None:
-        """Empty thinking blocks that carry what tool calls and texts have no field for."""
+        """Empty thinking blocks that carry what tool calls and texts have no field for.
+
+        Not after the text that ends a turn: Claude Code takes the last block for its result, and
+        only turns with calls must bring their signature back. Source: docs/upstream.md.
+        """
         late, self._late = self._late, []
         for opaque in late:
-            self._open_thinking(Thinking(opaque=opaque), out)
+            self._start_thinking(out)
+            self._signature = opaque
             self._close(out)

@@ -45,12 +45,12 @@ _TOO_LONG = "prompt is too long: "
 
 
 def error_body(error: GatewayError, request_id: str) -> dict[str, Any]:
-    """The body of an error answer. Source: docs/faults.md (common rule 1)."""
+    """The body of an error answer. Source: docs/operations.md#error-answers."""
     return {"type": "error", "error": _error(error), "request_id": request_id}
 
 
 def error_event(error: GatewayError) -> bytes:
-    """The `error` event that ends a stream which has begun (common rule 2)."""
+    """The `error` event that ends a stream which has begun. Source: docs/operations.md#error-answers."""
     return render(orjson.dumps({"type": "error", "error": _error(error)}), b"error")
 
 

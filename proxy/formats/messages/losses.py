@@ -59,11 +59,24 @@ LOSSES: tuple[Loss, ...] = (
     ),
     Loss("max_tokens", "shape", "Mandatory: the model's limit, else 4096, when nobody says it."),
     Loss("ids of tool calls", "shape", "Packed as `cgw1_…` where the wire forbids characters."),
-    Loss("foreign reasoning in answers", "shape", "Its signature is wrapped as `cgw1.…`."),
+    Loss(
+        "foreign reasoning in answers",
+        "shape",
+        "Its signature is wrapped as `cgw1.…`; one that comes after the answer's last text is left"
+        " out, because clients take the last block for the result.",
+    ),
     Loss(
         "annotations in answers",
         "shape",
         "Anthropic's citations only; the text stays, other links and code citations do not.",
+    ),
+    Loss("refusal", "shape", "A refusal's words arrive as text, with the stop reason `refusal`."),
+    Loss("stop reasons", "shape", "A content filter's stop reads `refusal`."),
+    Loss(
+        "cache_control",
+        "shape",
+        "Requests of formats without cache markers get them on the last tool, the end of the system"
+        " prompt and the last two turns of the user.",
     ),
     Loss("blocks of other families in answers", "shape", "Left out of the answer."),
 )

@@ -62,6 +62,12 @@ LOSSES: tuple[Loss, ...] = (
     Loss("effort", "shape", "Clamped to the nearest lower effort that the model lists."),
     Loss("budget_tokens", "shape", "Below 4096 low, below 16384 medium, otherwise high."),
     Loss("max_output_tokens", "shape", "At least 16, at most what the model's entry says."),
+    Loss(
+        "stop reasons",
+        "shape",
+        "A full context reads `max_output_tokens`, a refusal without words `content_filter`; pauses and"
+        " stop sequences complete the response.",
+    ),
     Loss("system messages", "shape", "Inside the conversation they become developer messages."),
     Loss("thinking blocks", "shape", "Several summary parts become one, with blank lines between."),
     Loss("text documents", "shape", "A plain text document becomes text."),

@@ -2,6 +2,7 @@
 
 from typing import Any
 
+from proxy.errors import InvalidRequest
 from proxy.formats.checks import (
     A_NAME,
     Body,
@@ -26,12 +27,18 @@ _NEEDS: dict[str, tuple[str, ...]] = {
     "function_call_output": ("call_id",),
     "custom_tool_call_output": ("call_id",),
 }
+# What would have to lie in a store on the other side. Source: docs/upstream.md#responses-ids.
+_STORED = {
+    "conversation": "Conversations are not kept here: send the full history in 'input'.",
+    "prompt": "Prompts are not kept here: send the prompt's text in 'instructions' or 'input'.",
+}
 
 
 def check(body: Body, *, counted: bool = False) -> None:
     """Raises `InvalidRequest` naming the field. `counted` makes no difference on this wire."""
     if not isinstance(body.get("model"), str) or not body["model"]:
         raise refusal("model", A_NAME)
+    _check_stored(body)
     _check_input(body.get("input"))
     _check_tools(body)
     output_limit(body, "max_output_tokens")
@@ -42,6 +49,32 @@ def check(body: Body, *, counted: bool = False) -> None:
     texts(body, "instructions", "prompt_cache_key", "truncation", "user")
     mappings(body, "metadata", "reasoning", "text")
     listing(body, "include")
+
+
+def _check_stored(body: Body) -> None:
+    """Whatever leans on an earlier answer: nothing is kept, and a part of a history is no history.
+
+    Refused before anything is sent, because an answer without the history would look like one.
+    """
+    earlier = body.get("previous_response_id")
+    if earlier is not None:
+        raise InvalidRequest(
+            f"Previous response {str(earlier)[:80]!r} was not found: responses are not stored here"
+            " (store is always false). Send the full history in 'input', with the output items of"
+            " the earlier answers, and leave previous_response_id out.",
+            code="previous_response_not_found",
+            param="previous_response_id",
+        )
+    for name, advice in _STORED.items():
+        if body.get(name) is not None:
+            raise InvalidRequest(advice, code="unsupported_parameter", param=name)
+    if body.get("background") is True:
+        raise InvalidRequest(
+            "Answers in the background cannot be fetched later here: responses are not stored."
+            " Leave 'background' out and stream the answer.",
+            code="unsupported_parameter",
+            param="background",
+        )
 
 
 def _check_input(given: Any) -> None:

@@ -289,17 +289,22 @@ class Decoder:
         index = payload.get("content_index")
         self._whole_text(item, index if type(index) is int else 0, text, refusal=refusal)
 
-    def _whole_text(self, item: _Item, index: int, text: str, *, refusal: bool) -> None:
+    def _whole_text(
+        self, item: _Item, index: int, text: str, *, refusal: bool, logprobs: object = None
+    ) -> None:
         rest = self._rest(item, ("content", index), text)
         if rest and (index >= item.content_index):
             at = self._part(item, index, refusal=refusal)
             item.texts.setdefault(("content", at), []).append(rest)
-            self._put(item, TextDelta, rest)
+            if rest == text and isinstance(logprobs, list) and logprobs:
+                self._put(item, TextDelta, rest, logprobs)
+            else:
+                self._put(item, TextDelta, rest)
 
     def _whole_part(self, item: _Item, index: int, part: dict[str, Any]) -> None:
         refusal = part.get("type") == "refusal"
         text = as_str(part.get("refusal") if refusal else part.get("text"))
-        self._whole_text(item, index, text, refusal=refusal)
+        self._whole_text(item, index, text, refusal=refusal, logprobs=part.get("logprobs"))
         seen = item.annotations.get(index, 0)
         for annotation in as_list(part.get("annotations"))[seen:]:
             self._annotate(item, index, annotation)

@@ -80,7 +80,10 @@ def test_every_captured_request_survives() -> None:
 def test_snake_case_is_read_as_camel_case() -> None:
     body = {
         "model": "m",
-        "contents": {"role": "user", "parts": {"inline_data": {"mime_type": "image/png", "data": "A"}}},
+        "contents": {
+            "role": "user",
+            "parts": {"inline_data": {"mime_type": "image/png", "data": "A"}},
+        },
         "system_instruction": {"parts": {"text": "Be brief."}},
         "generation_config": {
             "max_output_tokens": 9,
@@ -186,7 +189,9 @@ def test_files_of_a_response_are_part_of_its_content() -> None:
 def signed(signature: str) -> dict[str, Any]:
     call = {"functionCall": {"id": "c", "name": "f", "args": {}}, "thoughtSignature": signature}
     other = {"functionCall": {"id": "d", "name": "f", "args": {}}}
-    answers = [{"functionResponse": {"id": i, "name": "f", "response": {"output": "x"}}} for i in "cd"]
+    answers = [
+        {"functionResponse": {"id": i, "name": "f", "response": {"output": "x"}}} for i in "cd"
+    ]
     return conversation(("user", [{"text": "go"}]), ("model", [call, other]), ("user", answers))
 
 
@@ -278,7 +283,7 @@ def test_gemini_cli_asks_claude_to_think_as_hard() -> None:
 
     assert body["thinking"] == {"type": "adaptive", "display": "summarized"}
     assert body["output_config"] == {"effort": "high"}
-    assert [tool["name"] for tool in body["tools"]][0] == "update_topic"
+    assert body["tools"][0]["name"] == "update_topic"
 
 
 def test_gemini_cli_asks_gpt_for_a_summary_of_its_thoughts() -> None:
@@ -332,6 +337,18 @@ def test_a_schema_without_bottom_is_refused() -> None:
 
     with pytest.raises(InvalidRequest, match="levels"):
         configured(responseSchema=schema)
+
+
+def test_a_json_schema_without_bottom_is_refused() -> None:
+    schema: dict[str, Any] = {"type": "object"}
+    for _ in range(900):
+        schema = {"type": "array", "items": schema}
+    declared = {"functionDeclarations": [{"name": "f", "parametersJsonSchema": schema}]}
+
+    with pytest.raises(InvalidRequest, match="parametersJsonSchema"):
+        gemini.parse_request(asking({"text": "x"}, tools=[declared]))
+    with pytest.raises(InvalidRequest, match="responseJsonSchema"):
+        configured(responseJsonSchema=schema)
 
 
 def test_the_output_format_is_read_from_type_and_schema() -> None:
@@ -446,6 +463,11 @@ def test_a_refusal_names_the_field(body: dict[str, Any], param: str) -> None:
     assert refused.value.param == param
 
 
+@pytest.mark.parametrize("name", REQUESTS)
+def test_the_shallow_look_lets_real_requests_pass(name: str) -> None:
+    gemini.check(golden.load(name))
+
+
 @st.composite
 def mutated(draw: st.DrawFn) -> dict[str, Any]:
     """A golden body with some values dropped or of another type."""
@@ -483,6 +505,14 @@ def mutated(draw: st.DrawFn) -> dict[str, Any]:
 @given(mutated())
 def test_odd_bodies_are_read_or_refused(body: dict[str, Any]) -> None:
     gemini.gist(body)
+    looked: InvalidRequest | None = None
+    try:
+        gemini.check(body)
+    except InvalidRequest as refused:
+        looked = refused
+    if looked is not None:
+        with pytest.raises(InvalidRequest):
+            gemini.parse_request(body)
     with contextlib.suppress(InvalidRequest):
         request = gemini.parse_request(body)
         gemini.build_request(request, ModelFacts(id="m"))
@@ -508,9 +538,9 @@ def test_a_persons_words_are_told_from_tool_results() -> None:
     assert last(response, reminder) == "tool"
     assert last(response, {"text": "and more"}) == "user"
     assert last(image) == "user"
-    assert gemini.gist(conversation(("user", [{"text": "a"}]), ("model", [{"text": "b"}]))).last == (
-        "assistant"
-    )
+    assert gemini.gist(
+        conversation(("user", [{"text": "a"}]), ("model", [{"text": "b"}]))
+    ).last == ("assistant")
 
 
 def test_the_gist_of_gemini_cli() -> None:

@@ -154,26 +154,6 @@ def test_a_wrapped_signature_goes_back_to_its_family(signature: str, opaque: Opa
         assert built.dropped == ["thinking"]
 
 
-def test_a_passthrough_can_drop_reasoning_of_other_models() -> None:
-    signed = {"type": "thinking", "thinking": "", "signature": "EqQB+/=="}
-    foreign = {"type": "thinking", "thinking": "hm", "signature": "cgw1.openai.x"}
-    text = {"type": "text", "text": "yes"}
-    body = minimal("hi")
-    body["messages"] += [
-        {"role": "assistant", "content": [signed, text]},
-        {"role": "assistant", "content": [foreign]},
-        {"role": "assistant", "content": [foreign, text]},
-    ]
-    before = copy.deepcopy(body)
-
-    cleaned = messages.without_foreign_thinking(body)
-
-    assert [m["content"] for m in cleaned["messages"]] == ["hi", [signed, text], [text]]
-    assert body == before
-    assert messages.without_foreign_thinking(cleaned) is cleaned
-    assert messages.without_foreign_thinking({"messages": [1, {"content": 2}]})
-
-
 @pytest.mark.parametrize(
     ("change", "field"),
     [

@@ -363,6 +363,42 @@ def test_the_opaque_value_of_a_call_gets_a_block_of_its_own() -> None:
     assert_in_order(golden.decode(golden.frames(written)))
 
 
+@pytest.mark.parametrize("thought", ["", "hm"])
+def test_a_seal_after_the_last_text_does_not_become_the_last_block(thought: str) -> None:
+    events = answer(
+        c.BlockStart(0, c.Thinking(text=thought)),
+        c.BlockStop(0),
+        c.BlockStart(1, c.Text(text="Done.")),
+        c.BlockStop(1),
+        c.BlockStart(2, c.Thinking()),
+        c.OpaqueDelta(2, c.Opaque("copilot_chat", "seal")),
+        c.BlockStop(2),
+    )
+
+    body = messages.encode_body(events, golden.ANSWER)
+
+    assert [block["type"] for block in body["content"]] == ["thinking", "text"]
+    assert_in_order(golden.decode(golden.frames(golden.encode(events))))
+
+
+def test_a_seal_between_text_and_call_keeps_its_place() -> None:
+    events = answer(
+        c.BlockStart(0, c.Text(text="I look.")),
+        c.BlockStop(0),
+        c.BlockStart(1, c.Thinking()),
+        c.OpaqueDelta(1, c.Opaque("copilot_chat", "seal")),
+        c.BlockStop(1),
+        c.BlockStart(2, c.ToolUse(id="t1", name="n")),
+        c.ArgumentsDelta(2, "{}"),
+        c.BlockStop(2),
+    )
+
+    body = messages.encode_body(events, golden.ANSWER)
+
+    kinds = [(b["type"], b.get("signature")) for b in body["content"]]
+    assert kinds == [("text", None), ("thinking", "cgw1.copilot_chat.seal"), ("tool_use", None)]
+
+
 @pytest.mark.parametrize("tool_id", ["functions.read:0", "cgw1_YS5i", "", "ü"])
 def test_ids_of_calls_that_the_wire_forbids_come_back(tool_id: str) -> None:
     events = answer(
