@@ -5,7 +5,7 @@ This and `accounts/github.py` are the only modules that import httpx.
 
 import asyncio
 import contextlib
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Iterable
 from weakref import WeakKeyDictionary
 
 import httpx
@@ -24,6 +24,7 @@ from proxy.upstream.connections import (
 
 MAX_PLAIN_BYTES = 64 * 1024 * 1024
 MAX_ERROR_BYTES = 64 * 1024
+MAX_URLS = 1000
 
 
 class NotAnswered(UpstreamFailed):
@@ -44,6 +45,9 @@ class _Body(httpx.AsyncByteStream):
             yield chunk
 
     async def aclose(self) -> None:
+        self.give_back()
+
+    def give_back(self) -> None:
         if not self._closed:
             self._closed = True
             self._pool.give_back(self.connection, self._origin)
@@ -94,6 +98,15 @@ class Transport(httpx.AsyncBaseTransport):
         self.pool.close()
 
 
+def _lowered(raw: Iterable[tuple[bytes, bytes]]) -> dict[str, str]:
+    """Headers by lower-case name; what is sent twice is joined by commas."""
+    headers: dict[str, str] = {}
+    for name, value in raw:
+        key, text = name.decode("latin-1").lower(), value.decode("latin-1")
+        headers[key] = f"{headers[key]}, {text}" if key in headers else text
+    return headers
+
+
 def _render(request: httpx.Request, body: bytes) -> bytes:
     lines = [b"%s %s HTTP/1.1\r\n" % (request.method.encode(), request.url.raw_path)]
     lines += [b"%s: %s\r\n" % (name, value) for name, value in request.headers.raw]
@@ -108,9 +121,9 @@ class UpstreamResponse:
     def __init__(self, response: httpx.Response) -> None:
         self._response = response
         self.status = response.status_code
-        self.headers = {k.lower(): v for k, v in response.headers.items()}
         # None with httpx's own transport.
         self._raw: Connection | None = response.extensions.get("connection")
+        self.headers = _lowered(response.headers.raw)
         plain = "content-encoding" not in self.headers
         self._connection: Connection | None = self._raw if plain else None
         self._iterator: AsyncIterator[bytes] | None = None
@@ -172,7 +185,19 @@ class UpstreamResponse:
         if self._raw is not None:
             self._raw.abort(Broken("aborted", answered=True))
 
+    def release(self) -> bool:
+        """Close without waiting, where nothing waits: a connection of ours goes back to the pool.
+
+        A task that shields `close` from cancellation costs more than the closing itself.
+        """
+        if isinstance(self._response.stream, _Body) and self._pending is None:
+            self._response.stream.give_back()
+            return True
+        return False
+
     async def close(self) -> None:
+        if self.release():
+            return
         if self._pending is not None:
             self._pending.cancel()
             with contextlib.suppress(asyncio.CancelledError, StopAsyncIteration, httpx.HTTPError):
@@ -191,6 +216,7 @@ class UpstreamClient:
         )
         # Nothing of the library's own identity; the profile says what is sent.
         self._client.headers = httpx.Headers()
+        self._urls: dict[str, httpx.URL] = {}
 
     async def open(
         self,
@@ -205,17 +231,29 @@ class UpstreamClient:
 
         Raises `NotAnswered` (may be repeated), `UpstreamFailed` or `UpstreamTimedOut`.
         """
-        request = self._client.build_request(
+        timeout = httpx.Timeout(
+            first_byte_timeout_s, connect=self._connect_timeout_s, pool=self._connect_timeout_s
+        )
+        address = self._url(url)
+        request = httpx.Request(
             method,
-            url,
-            headers=headers,
-            content=body or None,
-            timeout=httpx.Timeout(
-                first_byte_timeout_s, connect=self._connect_timeout_s, pool=self._connect_timeout_s
-            ),
+            address,
+            # With `content` httpx works these two out itself, for 25 us.
+            headers=[
+                ("Host", address.netloc.decode("ascii")),
+                *headers,
+                *([("Content-Length", str(len(body)))] if body else []),
+            ],
+            stream=httpx.ByteStream(body),
+            extensions={"timeout": timeout.as_dict()},
         )
         try:
-            response = await self._client.send(request, stream=True)
+            if self.transport is not None:
+                # `AsyncClient.send` adds cookies, redirects, auth and event hooks, of which we use
+                # none, for 130 us a request: our transport is asked directly.
+                response = await self.transport.handle_async_request(request)
+            else:
+                response = await self._client.send(request, stream=True)
         except (Broken, NotHttp, TimedOut, ConnectFailed, httpx.HTTPError) as error:
             raise _as_gateway_error(error) from error
         if response.is_redirect:
@@ -223,6 +261,15 @@ class UpstreamClient:
             await response.aclose()
             raise UpstreamFailed("The upstream answered with a redirect.")
         return UpstreamResponse(response)
+
+    def _url(self, url: str) -> httpx.URL:
+        """Parsed once: there are as many as hosts times endpoints."""
+        found = self._urls.get(url)
+        if found is None:
+            if len(self._urls) >= MAX_URLS:
+                self._urls.clear()
+            found = self._urls[url] = httpx.URL(url)
+        return found
 
     async def close(self) -> None:
         await self._client.aclose()

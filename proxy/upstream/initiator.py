@@ -8,6 +8,7 @@ stored with the request. Source: docs/upstream.md#initiator.
 from collections.abc import Mapping
 from typing import Any, Final, Literal
 
+import orjson
 from msgspec import Struct
 
 from proxy.formats.contract import Gist
@@ -36,6 +37,9 @@ COMPACTION: Final = Decision("agent", "declared_compaction", "the client declare
 SIDE_REQUEST: Final = Decision(
     "agent", "side_request", "a title or warm-up that the client asks for by itself"
 )
+HOSTED_SEARCH: Final = Decision(
+    "agent", "hosted_search", "a web search that the model asked the gateway for"
+)
 TOOL_RESULT: Final = Decision("agent", "last_item_tool", "last message is a tool result")
 PERSON: Final = Decision("user", "last_item_user", "last message is a person's")
 UNFINISHED: Final = Decision(
@@ -51,6 +55,7 @@ DECISIONS: Final = (
     SUBAGENT,
     COMPACTION,
     SIDE_REQUEST,
+    HOSTED_SEARCH,
     TOOL_RESULT,
     PERSON,
     UNFINISHED,
@@ -106,6 +111,7 @@ def traits(headers: Mapping[str, str], path: str, body: dict[str, Any], source: 
         subagent == "compact"
         or path.rstrip("/").endswith("/responses/compact")
         or _last_item_type(body) == "compaction_trigger"
+        or _codex_turn(lowered).get("request_kind") == "compaction"
     )
     return Traits(
         is_subagent=bool(lowered.get("x-claude-code-agent-id", "").strip())
@@ -113,6 +119,15 @@ def traits(headers: Mapping[str, str], path: str, body: dict[str, Any], source: 
         is_compaction=is_compaction,
         is_side_request=_is_warm_up(body, source) or _is_title(lowered, body, source),
     )
+
+
+def _codex_turn(headers: dict[str, str]) -> dict[str, Any]:
+    """What Codex says of the turn that a request belongs to, as JSON in a header."""
+    try:
+        said = orjson.loads(headers.get("x-codex-turn-metadata", "{}"))
+    except orjson.JSONDecodeError:
+        return {}
+    return said if isinstance(said, dict) else {}
 
 
 def _last_item_type(body: dict[str, Any]) -> object:

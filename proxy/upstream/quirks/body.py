@@ -4,7 +4,7 @@ A passthrough body is any JSON object: every access checks what it finds, and wh
 expected shape is left alone, so that the upstream says what is wrong with it.
 """
 
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable
 from typing import Any, Final
 
 from msgspec import Struct, field
@@ -15,12 +15,14 @@ from proxy.formats.canonical import ModelFacts
 class QuirkContext(Struct, kw_only=True):
     """What a quirk knows beside body and model.
 
-    `betas` are the Anthropic betas that will be sent, `stream` whether the upstream streams.
+    `betas` are the Anthropic betas that will be sent, `stream` whether the upstream streams,
+    `translated` whether the client speaks another format than the endpoint.
     `dropped` collects the client's own wishes that quirks took away, for `x-gateway-dropped`.
     """
 
     betas: frozenset[str] = frozenset()
     stream: bool = False
+    translated: bool = False
     dropped: list[str] = field(default_factory=list)
 
     def drop(self, *names: str) -> None:
@@ -34,10 +36,9 @@ Quirk = Callable[[dict[str, Any], ModelFacts, QuirkContext], bool]
 EFFORTS: Final = ("none", "minimal", "low", "medium", "high", "xhigh", "max")
 
 
-def dicts_of(value: object) -> Iterator[dict[str, Any]]:
-    """The objects of a list, or nothing."""
-    if isinstance(value, list):
-        yield from (each for each in value if isinstance(each, dict))
+def dicts_of(value: object) -> list[dict[str, Any]]:
+    """The objects of a list, or nothing. A list: a generator takes thrice the time in large bodies."""
+    return [each for each in value if isinstance(each, dict)] if isinstance(value, list) else []
 
 
 def integer(value: object) -> int | None:

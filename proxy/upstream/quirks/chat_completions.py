@@ -1,5 +1,6 @@
 """Quirks of /chat/completions. Source: docs/upstream.md#chat-fields."""
 
+from itertools import takewhile
 from typing import Any, Final
 
 from proxy.formats.canonical import ModelFacts
@@ -12,6 +13,7 @@ from proxy.upstream.quirks.body import (
     integer,
     pop_fields,
 )
+from proxy.upstream.quirks.replays import foreign_opaque
 
 KNOWN_FIELDS: Final = frozenset(
     {
@@ -59,6 +61,7 @@ ANTHROPIC_FIELDS: Final = (
 )
 OPENAI_VENDORS: Final = frozenset({"openai", "azure openai"})
 MAX_CACHE_MARKERS: Final = 4
+CACHE_FIELD: Final = "copilot_cache_control"
 
 
 def refused_fields(body: dict[str, Any], model: ModelFacts, context: QuirkContext) -> bool:
@@ -111,13 +114,35 @@ def cache_markers(body: dict[str, Any], model: ModelFacts, context: QuirkContext
             if isinstance(holder, dict) and "cache_control" in holder
         ]
         if any(marker is not None for marker in found) and model.vendor.lower() == "anthropic":
-            carrier.setdefault("copilot_cache_control", {"type": "ephemeral"})
+            carrier.setdefault(CACHE_FIELD, {"type": "ephemeral"})
         acted = acted or bool(found)
-    marked = [carrier for carrier in carriers if "copilot_cache_control" in carrier]
+    marked = [carrier for carrier in carriers if CACHE_FIELD in carrier]
     for carrier in marked[:-MAX_CACHE_MARKERS]:
-        del carrier["copilot_cache_control"]
+        del carrier[CACHE_FIELD]
         acted = True
     return acted
+
+
+def prompt_cache(body: dict[str, Any], model: ModelFacts, context: QuirkContext) -> bool:
+    """Of Claude's prompts nothing is cached without markers, and OpenAI's format has none.
+
+    A request without any gets those that VS Code sets: on the last tool, the last system message at
+    the head and the last two turns of the user. Seen 2026-03-28.
+    Source: docs/upstream.md#prompt-cache. Remove when the upstream caches by itself.
+    """
+    tools, messages = list(dicts_of(body.get("tools"))), list(dicts_of(body.get("messages")))
+    if model.vendor.lower() != "anthropic" or any(CACHE_FIELD in c for c in (*tools, *messages)):
+        return False
+    head = list(takewhile(lambda m: m.get("role") in ("system", "developer"), messages))
+    turns = [
+        message
+        for message, after in zip(messages, [*messages[1:], {}], strict=False)
+        if message.get("role") in ("user", "tool") and after.get("role") not in ("user", "tool")
+    ]
+    ends = [*tools[-1:], *head[-1:], *turns[-2:]]
+    for end in ends:
+        end[CACHE_FIELD] = {"type": "ephemeral"}
+    return bool(ends)
 
 
 def reasoning_history(body: dict[str, Any], model: ModelFacts, context: QuirkContext) -> bool:
@@ -234,6 +259,8 @@ QUIRKS: Final[tuple[Quirk, ...]] = (
     anthropic_fields,
     unknown_fields,
     cache_markers,
+    prompt_cache,
+    foreign_opaque,
     reasoning_history,
     idle_tool_fields,
     output_limit,

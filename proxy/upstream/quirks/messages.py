@@ -10,6 +10,7 @@ from collections.abc import Iterator
 from typing import Any, Final
 
 from proxy.formats.canonical import ModelFacts
+from proxy.upstream.quirks.blocks import block_fields
 from proxy.upstream.quirks.body import (
     Quirk,
     QuirkContext,
@@ -19,6 +20,7 @@ from proxy.upstream.quirks.body import (
     keep_fields,
     pop_fields,
 )
+from proxy.upstream.quirks.replays import foreign_thinking
 from proxy.upstream.quirks.thinking import THINKING_QUIRKS
 from proxy.upstream.quirks.tools import DEFERRAL_BETA, TOOL_QUIRKS
 
@@ -58,6 +60,8 @@ MESSAGE_FIELDS: Final = frozenset({"role", "content"})
 CACHE_FIELDS: Final = frozenset({"type", "ttl"})
 CACHE_CARRIERS: Final = frozenset({"text", "image", "document", "tool_use", "tool_result"})
 MAX_CACHE_MARKERS: Final = 4
+_ID_FIELDS: Final = {"tool_use": "id", "tool_result": "tool_use_id"}
+_UNMARKED: Final = ("thinking", "redacted_thinking")
 
 CONTEXT_BETA: Final = "context-management-2025-06-27"
 SYSTEM_BETA: Final = "mid-conversation-system-2026-04-07"
@@ -250,7 +254,7 @@ def tool_ids(body: dict[str, Any], model: ModelFacts, context: QuirkContext) -> 
     acted = False
     for message in dicts_of(body.get("messages")):
         for block in dicts_of(message.get("content")):
-            key = {"tool_use": "id", "tool_result": "tool_use_id"}.get(str(block.get("type")))
+            key = _ID_FIELDS.get(str(block.get("type")))
             old = block.get(key) if key else None
             if key and isinstance(old, str) and _WRONG_IN_ID.search(old):
                 # The checksum keeps ids apart that differ only in what was replaced.
@@ -272,6 +276,28 @@ def cache_markers(body: dict[str, Any], model: ModelFacts, context: QuirkContext
     for carrier in marked[:-MAX_CACHE_MARKERS]:
         del carrier["cache_control"]
     return len(marked) > MAX_CACHE_MARKERS
+
+
+def prompt_cache(body: dict[str, Any], model: ModelFacts, context: QuirkContext) -> bool:
+    """Nothing of a prompt is cached without markers, and other formats have none.
+
+    A translated request gets those that VS Code sets: on the last tool, the end of the system
+    prompt and the last two turns of the user, so that each request finds what the one before it
+    wrote. Seen 2026-03-28. Source: docs/upstream.md#prompt-cache.
+    Remove when the upstream caches by itself.
+    """
+    if not context.translated or any("cache_control" in each for each in _cache_carriers(body)):
+        return False
+    turns = [m for m in dicts_of(body.get("messages")) if m.get("role") == "user"]
+    ends = [_last(body.get("tools")), _last(body.get("system"))]
+    for turn in turns[-2:]:
+        if isinstance(turn.get("content"), str):
+            turn["content"] = [{"type": "text", "text": turn["content"]}]
+        ends.append(_last(turn.get("content")))
+    marked = [end for end in ends if end is not None and end.get("type") not in _UNMARKED]
+    for end in marked:
+        end["cache_control"] = {"type": "ephemeral"}
+    return bool(marked)
 
 
 def context_management(body: dict[str, Any], model: ModelFacts, context: QuirkContext) -> bool:
@@ -306,6 +332,8 @@ def output_limit(body: dict[str, Any], model: ModelFacts, context: QuirkContext)
 
 _SHAPE: Final[tuple[Quirk, ...]] = (
     message_fields,
+    block_fields,
+    foreign_thinking,
     *TOOL_QUIRKS,
     cache_scope,
     blank_text,
@@ -321,6 +349,7 @@ QUIRKS: Final[tuple[Quirk, ...]] = (
     output_format,
     unknown_fields,
     *_SHAPE,
+    prompt_cache,
     output_limit,
     *THINKING_QUIRKS,
 )
@@ -331,6 +360,11 @@ COUNT_TOKENS_QUIRKS: Final[tuple[Quirk, ...]] = (
     *_SHAPE,
     *THINKING_QUIRKS,
 )
+
+
+def _last(blocks: object) -> dict[str, Any] | None:
+    last = blocks[-1] if isinstance(blocks, list) and blocks else None
+    return last if isinstance(last, dict) else None
 
 
 def _cache_carriers(body: dict[str, Any]) -> Iterator[dict[str, Any]]:

@@ -15,6 +15,7 @@ from proxy.upstream.quirks.body import (
     pop_fields,
     pop_from_each,
 )
+from proxy.upstream.quirks.replays import foreign_items
 
 KNOWN_FIELDS: Final = frozenset(
     {
@@ -49,8 +50,22 @@ KNOWN_FIELDS: Final = frozenset(
 # What a client says about itself or its stream: no answer depends on it.
 SILENT_FIELDS: Final = frozenset({"client_metadata", "stream_options", "type", "generate"})
 REFUSED_FIELDS: Final = ("service_tier", "safety_identifier")
+STORED_FIELDS: Final = ("previous_response_id", "conversation", "prompt", "background")
 IMAGE_DETAILS: Final = frozenset({"low", "high", "auto"})
 MIN_OUTPUT_TOKENS: Final = 16
+
+
+def unused_store(body: dict[str, Any], model: ModelFacts, context: QuirkContext) -> bool:
+    """Copilot keeps nothing, and refuses some of the fields about it even when they say nothing.
+
+    SDKs write `null` and `false` for what was not asked; what was asked is refused before this.
+    Seen by 2026-07. Source: docs/upstream.md#responses-fields.
+    Remove together with `store`.
+    """
+    empty = [name for name in STORED_FIELDS if name in body and not body[name]]
+    for name in empty:
+        del body[name]
+    return bool(empty)
 
 
 def refused_fields(body: dict[str, Any], model: ModelFacts, context: QuirkContext) -> bool:
@@ -211,12 +226,14 @@ def effort(body: dict[str, Any], model: ModelFacts, context: QuirkContext) -> bo
 
 
 QUIRKS: Final[tuple[Quirk, ...]] = (
+    unused_store,
     refused_fields,
     unknown_fields,
     store,
     additional_tools,
     image_generation,
     item_references,
+    foreign_items,
     item_ids,
     item_metadata,
     image_details,

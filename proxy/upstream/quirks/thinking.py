@@ -4,6 +4,7 @@ from typing import Any, Final
 
 from proxy.formats.canonical import ModelFacts
 from proxy.upstream.quirks.body import Quirk, QuirkContext, clamp_effort, dicts_of, integer
+from proxy.upstream.quirks.replays import is_thoughtless_loop
 
 # The share of the model's largest budget that an effort stands for, in both directions.
 SHARES: Final = {"none": 0.0, "minimal": 0.0, "low": 0.125, "medium": 0.5}
@@ -94,7 +95,26 @@ def effort(body: dict[str, Any], model: ModelFacts, context: QuirkContext) -> bo
     return True
 
 
-THINKING_QUIRKS: Final[tuple[Quirk, ...]] = (adaptive_only, no_adaptive, thinking_budget, effort)
+def thoughtless_loop(body: dict[str, Any], model: ModelFacts, context: QuirkContext) -> bool:
+    """400 `Expected thinking or redacted_thinking, but found tool_use` where a budget is set.
+
+    A tool loop whose turn began without thinking (another model's was left out, or the client
+    keeps none) goes on without it. Adaptive thinking takes such turns. Reported by 2026-08.
+    Source: docs/upstream.md#thinking. Remove never: Anthropic's own rule.
+    """
+    if _thinking(body, "enabled") is None or not is_thoughtless_loop(body.get("messages")):
+        return False
+    _drop_thinking(body, context)
+    return True
+
+
+THINKING_QUIRKS: Final[tuple[Quirk, ...]] = (
+    adaptive_only,
+    no_adaptive,
+    thoughtless_loop,
+    thinking_budget,
+    effort,
+)
 
 
 def _thinking(body: dict[str, Any], kind: str) -> dict[str, Any] | None:

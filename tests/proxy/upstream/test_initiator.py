@@ -75,6 +75,16 @@ def test_rules_are_distinct_codes() -> None:
         ({"x-claude-code-agent-id": " "}, "/v1/messages", {}, Traits()),
         ({"x-openai-subagent": "review"}, "/v1/responses", {}, Traits(is_subagent=True)),
         ({"x-openai-subagent": "compact"}, "/v1/responses", {}, Traits(is_compaction=True)),
+        # Codex 0.169 sums up by an ordinary request when the provider is one of the user's own.
+        (
+            {"X-Codex-Turn-Metadata": '{"request_kind":"compaction","compaction":{}}'},
+            "/v1/responses",
+            {},
+            Traits(is_compaction=True),
+        ),
+        ({"x-codex-turn-metadata": '{"request_kind":"turn"}'}, "/v1/responses", {}, Traits()),
+        ({"x-codex-turn-metadata": "compaction"}, "/v1/responses", {}, Traits()),
+        ({"x-codex-turn-metadata": '["compaction"]'}, "/v1/responses", {}, Traits()),
         ({}, "/v1/responses/compact", {}, Traits(is_compaction=True)),
         (
             {},

@@ -136,7 +136,7 @@ def test_the_output_limit_has_the_name_that_the_model_knows(
     model: ModelFacts, field: str, sent: str
 ) -> None:
     body = {"model": model.id, "messages": [HELLO], field: 50}
-    assert apply("chat_completions", body, model, QuirkContext()) == ["output_limit_name"]
+    assert "output_limit_name" in apply("chat_completions", body, model, QuirkContext())
     assert body == {"model": model.id, "messages": [HELLO], sent: 50}
 
 

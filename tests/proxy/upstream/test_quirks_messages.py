@@ -52,6 +52,37 @@ def send(
     return body, fired, context.dropped
 
 
+def test_an_answer_replayed_with_all_fields_of_a_newer_sdk_is_taken() -> None:
+    call = {"type": "tool_use", "id": "t1", "name": "Read", "input": {}}
+    said = [{**text("I look."), "citations": None}, {**call, "caller": None, "toolset_name": None}]
+    result = {
+        "type": "tool_result",
+        "tool_use_id": "t1",
+        "content": [{**text("x"), "citations": None}],
+        "toolset_name": "files",
+    }
+    history = [HELLO, {"role": "assistant", "content": said}, {"role": "user", "content": [result]}]
+
+    body, fired, dropped = send(messages=history)
+
+    assert fired == ["block_fields"]
+    # A null said nothing; a value did.
+    assert dropped == ["messages.tool_result.toolset_name"]
+    assert body["messages"][1]["content"] == [text("I look."), call]
+    assert body["messages"][2]["content"] == [
+        {"type": "tool_result", "tool_use_id": "t1", "content": [text("x")]}
+    ]
+
+
+def test_blocks_of_unknown_kinds_keep_their_fields() -> None:
+    block = {"type": "container_upload", "file_id": "f", "anything": None}
+
+    body, fired, _ = send(messages=[{"role": "user", "content": [text("see"), block]}])
+
+    assert fired == []
+    assert body["messages"][0]["content"][1] == block
+
+
 def test_a_clean_request_is_left_alone() -> None:
     clean = {
         "model": ADAPTIVE.id,
