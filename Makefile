@@ -5,13 +5,14 @@ BIN := $(VENV)/bin
 JOBS ?= 2
 
 .DEFAULT_GOAL := help
-.PHONY: help install install-dev start demo test check style types imports lock browser clean
+.PHONY: help install install-dev start demo test test-clients check style types imports lock browser clean
 
 help:
 	@echo "make start [ARGS=...]  install what is missing and serve on 127.0.0.1:4141"
 	@echo "make demo              the same against the bundled simulator, without a seat"
 	@echo "make install           set up .venv only"
 	@echo "make test              the whole gate but style"
+	@echo "make test-clients      real programs against the gateway; needs npm, installs what it runs"
 	@echo "make check             style, types, import contracts and tests"
 
 $(BIN)/python:
@@ -46,6 +47,10 @@ demo: install
 test: install-dev types imports
 	$(BIN)/python -m pytest -n $(JOBS) --dist loadgroup $(ARGS)
 
+# Claude Code, Codex, Gemini CLI, opencode and the libraries, in .venv-clients and node_modules.
+test-clients: install-dev
+	$(BIN)/python -m pytest tests/clients/real -m real_clients $(ARGS)
+
 check: install-dev style test
 
 style:
@@ -66,4 +71,4 @@ lock: install-dev
 	$(LOCK) --extra dev -c requirements.txt -o requirements-dev.txt
 
 clean:
-	rm -rf $(VENV) .mypy_cache .ruff_cache .pytest_cache .hypothesis
+	rm -rf $(VENV) .venv-clients tests/clients/real/node_modules .mypy_cache .ruff_cache .pytest_cache .hypothesis
