@@ -4,9 +4,8 @@ import asyncio
 import contextlib
 import gc
 import logging
+import sys
 from typing import Any
-
-from django.conf import settings
 
 from accounts import book as account_book
 from accounts import device_flow
@@ -24,6 +23,7 @@ from usage.recorder import recorder
 
 logger = logging.getLogger(__name__)
 WELCOME_EVERY_S = 1.0
+SWITCH_S = 0.0005
 
 
 class Lifespan:
@@ -57,6 +57,9 @@ class Lifespan:
         self._watcher.start()
         self._hold(self._welcome())
         self._hold(device_flow.resume_pending())
+        # A thread that wants the interpreter waits this long (5 ms by itself): streams would pause
+        # each time that the recorder's thread is at work.
+        sys.setswitchinterval(SWITCH_S)
         # What is there now stays: the collector need not look at it again and again.
         gc.collect()
         gc.freeze()
@@ -83,11 +86,11 @@ class Lifespan:
         self._tasks.add(task)
         task.add_done_callback(self._tasks.discard)
 
-    async def drain(self) -> int:
+    async def drain(self, within_s: float) -> int:
         """Take nothing new, let streams end, end the rest honestly; how many had to be ended."""
         gates.draining = True
         return await end_all(
-            Unavailable("The gateway is shutting down.", retry_after_s=5), settings.GATEWAY_DRAIN_S
+            Unavailable("The gateway is shutting down.", retry_after_s=5), within_s
         )
 
     async def stop(self) -> None:

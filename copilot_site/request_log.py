@@ -1,5 +1,6 @@
 """One line per request, and the sum of a run."""
 
+import asyncio
 import sys
 import threading
 import time
@@ -9,6 +10,8 @@ from django.conf import settings
 
 from proxy import exchange
 from usage.journal import Record
+
+TOGETHER_S = 0.05
 
 
 @dataclass(slots=True)
@@ -75,6 +78,12 @@ def _short(count: int) -> str:
 def start(*, verbose: bool) -> Totals:
     """Write a line to stderr for each finished request from now on."""
     totals = Totals()
+    lines: list[str] = []
+
+    def say_lines() -> None:
+        text = "\n".join(lines) + "\n"
+        lines.clear()
+        sys.stderr.write(text)
 
     def write(record: Record) -> None:
         totals.add(record)
@@ -82,8 +91,12 @@ def start(*, verbose: bool) -> Totals:
         if verbose:
             text += "\n" + details(record)
         # Control characters of a client must not reach the operator's terminal.
-        safe = "".join(c if c.isprintable() or c == "\n" else "?" for c in text)
-        sys.stderr.write(safe + "\n")
+        if not text.isprintable():
+            text = "".join(c if c.isprintable() or c == "\n" else "?" for c in text)
+        lines.append(text)
+        if len(lines) == 1:
+            # One write for all lines of a moment: each costs a system call.
+            asyncio.get_running_loop().call_later(TOGETHER_S, say_lines)
 
     exchange.LISTENERS.append(write)
     return totals

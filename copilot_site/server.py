@@ -6,6 +6,7 @@ import socket
 from collections.abc import Awaitable, Callable
 
 import uvicorn
+from django.conf import settings
 
 from copilot_site.terminal import say
 from proxy.exchange import LIVE
@@ -13,6 +14,8 @@ from proxy.exchange import LIVE
 BACKLOG = 2048
 # Longer than nginx keeps its own idle connections (60 s), so that it never reuses a closed one.
 KEEP_ALIVE_S = 75
+# How long requests have to end after a second Ctrl-C.
+HURRIED_S = 2
 
 
 class PortTaken(Exception):
@@ -63,6 +66,7 @@ class GatewayServer(uvicorn.Server):
         self._listener = listener
         self._ready = ready
         self._tasks: set[asyncio.Future[None]] = set()
+        self.was_hurried = False
 
     async def startup(self, sockets: list[socket.socket] | None = None) -> None:
         await super().startup(sockets)
@@ -84,24 +88,33 @@ class GatewayServer(uvicorn.Server):
             # collects after it has opened the port.
             from copilot_site.asgi import lifespan
 
-            drain = asyncio.ensure_future(lifespan.drain())
+            drain = asyncio.ensure_future(lifespan.drain(settings.GATEWAY_DRAIN_S))
             while not drain.done() and not self.force_exit:
                 await asyncio.wait({drain}, timeout=0.1)
-            drain.cancel()
+            if self.force_exit:
+                drain.cancel()
+                await lifespan.drain(0)
+                # What was ended has a moment to say so; a third Ctrl-C does not wait for that either.
+                self.was_hurried, self.force_exit = True, False
+                self.config.timeout_graceful_shutdown = HURRIED_S
         await super().shutdown(sockets)
-        if not self.force_exit:
-            # Uvicorn raises the signal again when it has stopped; a stop in good order exits with 0.
-            self._captured_signals.clear()
+        if self.force_exit:
+            self.was_hurried = True
+            await self.lifespan.shutdown()
+        # Uvicorn would raise the signals again, inside the loop: `serve` tells how it ended.
+        self._captured_signals.clear()
 
     async def run(self) -> None:  # type: ignore[override]
         await self.serve(sockets=[self._listener])
 
 
 def serve(listener: socket.socket, ready: Callable[[], Awaitable[None]]) -> None:
-    """Serve until SIGINT or SIGTERM."""
+    """Serve until SIGINT or SIGTERM. Raises `KeyboardInterrupt` when it was asked twice."""
     server = GatewayServer(listener, ready)
     with asyncio.Runner(loop_factory=_loop_factory()) as runner:
         runner.run(server.run())
+    if server.was_hurried:
+        raise KeyboardInterrupt
 
 
 def _loop_factory() -> Callable[[], asyncio.AbstractEventLoop] | None:

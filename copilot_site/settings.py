@@ -210,6 +210,10 @@ GATEWAY_JOURNAL_STRICT = env.bool("GATEWAY_JOURNAL_STRICT", default=False)
 USAGE_RETENTION_DAYS = int(positive("USAGE_RETENTION_DAYS", 400))
 # `GET /token` is off unless asked for; administrators only, and every reading is audited.
 GATEWAY_TOKEN_ENDPOINT = env.bool("GATEWAY_TOKEN_ENDPOINT", default=False)
+# Web search for Claude clients: of the solo person without a key (keys say it themselves), and the
+# model on /responses that searches; empty: the cheapest of OpenAI's in the account's catalog.
+GATEWAY_WEB_SEARCH = env.bool("GATEWAY_WEB_SEARCH", default=False)
+GATEWAY_WEB_SEARCH_MODEL = env.str("GATEWAY_WEB_SEARCH_MODEL", default="")
 JOURNAL_DIR = DATA_DIR / "journal"
 TOKENIZER_FILE = BASE_DIR / "proxy" / "data" / "o200k_base.tiktoken"
 

@@ -28,6 +28,8 @@ from proxy.upstream.initiator import decide, traits
 from usage import spend
 
 LIGHT = frozenset({"count_tokens"})
+# orjson reads 1024 levels and writes 254; translation adds a few. Nobody's schema is half as deep.
+MAX_LEVELS = 200
 
 
 class Gates:
@@ -79,6 +81,7 @@ def take_room(exchange: Exchange) -> None:
         )
     gates.in_flight += 1
     exchange.leases.append(_leave_room)
+    exchange.enter()
 
 
 def _leave_room() -> None:
@@ -144,7 +147,24 @@ def decode_json(raw: bytes, content_type: str) -> dict[str, Any]:
         ) from None
     if not isinstance(body, dict):
         raise InvalidRequest(f"The body must be a JSON object, not {_kind_of(body)}.")
+    if is_deeper(body, MAX_LEVELS):
+        raise InvalidRequest(f"The body is nested deeper than {MAX_LEVELS} levels.")
     return body
+
+
+def is_deeper(body: dict[str, Any], levels: int) -> bool:
+    """Whether objects and arrays lie within one another on more than so many levels."""
+    within: list[Any] = [body]
+    for _ in range(levels):
+        within = [
+            inner
+            for value in within
+            for inner in (value.values() if type(value) is dict else value)
+            if type(inner) is dict or type(inner) is list
+        ]
+        if not within:
+            return False
+    return True
 
 
 def _kind_of(value: object) -> str:

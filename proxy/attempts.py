@@ -8,6 +8,7 @@ import random
 import uuid
 from collections.abc import Sequence
 from datetime import timedelta
+from functools import lru_cache
 from typing import Any
 
 import orjson
@@ -23,6 +24,7 @@ from proxy.routing import Route, cooldowns, unavailable
 from proxy.upstream.client import NotAnswered, UpstreamResponse, client
 from proxy.upstream.failures import UpstreamFault, read_failure, to_error
 from proxy.upstream.headers import quota_headers, request_headers
+from proxy.upstream.recovery import recover
 from usage import quota
 
 DEFAULT_COOLDOWN_S = 30.0
@@ -34,14 +36,16 @@ async def open_response(
 ) -> UpstreamResponse:
     """Send, and wait for the head of an answer with status 200.
 
-    Repeats at most twice: once with a fresh token or host after 401, 403 or 421, and once after a
-    failure that says nothing of the request. Raises the upstream's error.
+    Repeats at most three times: once with a fresh token or host after 401, 403 or 421, once after a
+    failure that says nothing of the request, and once without the reasoning of the history when the
+    upstream does not accept it back. Raises the upstream's error.
     """
     payload = orjson.dumps(body)
-    renewed = repeated = False
+    renewed = repeated = recovered = False
     credential = route.credential
     while True:
-        request_id = str(uuid.uuid4())
+        # Not from the system's random source: see `Exchange.begin`.
+        request_id = str(uuid.UUID(int=random.getrandbits(128), version=4))
         attempt: dict[str, Any] = {"account": route.account.login, "at_ms": exchange.elapsed_ms()}
         exchange.record.attempts.append(attempt)
         try:
@@ -49,15 +53,13 @@ async def open_response(
                 "POST",
                 credential.base_url + route.endpoint.path,
                 headers=list(
-                    request_headers(
-                        route.profile,
-                        credential_token=credential.token,
-                        initiator=exchange.record.initiator or "user",
-                        has_images=exchange.gist.has_images,
+                    attempt_headers(
+                        exchange,
+                        route,
                         request_id=request_id,
-                        interaction_id=interaction_id(exchange),
                         betas=betas,
-                        stream=body.get("stream") is True,
+                        body=body,
+                        token=credential.token,
                     ).items()
                 ),
                 body=payload,
@@ -89,12 +91,39 @@ async def open_response(
             except AccountUnavailable as error:
                 raise unavailable(error) from error
             continue
+        if not recovered and recover(fault, route.endpoint.format, body):
+            recovered = True
+            payload = orjson.dumps(body)
+            exchange.drop("thinking")
+            continue
         if response.status in RETRIED_STATUSES and not repeated:
             repeated = True
             await pause()
             continue
         await note_fault(route, fault)
         raise to_error(fault)
+
+
+def attempt_headers(
+    exchange: Exchange,
+    route: Route,
+    *,
+    request_id: str,
+    betas: Sequence[str] | None,
+    body: dict[str, Any],
+    token: str = "",
+) -> dict[str, str]:
+    """The headers of one attempt; without a `token` they are only looked at."""
+    return request_headers(
+        route.profile,
+        credential_token=token,
+        initiator=exchange.record.initiator or "user",
+        has_images=exchange.gist.has_images,
+        request_id=request_id,
+        interaction_id=interaction_id(exchange),
+        betas=betas,
+        stream=body.get("stream") is True,
+    )
 
 
 async def read_fault(response: UpstreamResponse) -> UpstreamFault:
@@ -111,7 +140,12 @@ async def pause() -> None:
 
 def interaction_id(exchange: Exchange) -> str:
     """The same for the calls of one conversation, as the upstream groups them."""
-    return str(uuid.uuid5(uuid.NAMESPACE_OID, exchange.conversation or exchange.id))
+    return _uuid_of(exchange.conversation or exchange.id)
+
+
+@lru_cache(maxsize=4096)
+def _uuid_of(name: str) -> str:
+    return str(uuid.uuid5(uuid.NAMESPACE_OID, name))
 
 
 def note_answer(exchange: Exchange, route: Route, response: UpstreamResponse) -> None:

@@ -329,7 +329,5 @@ def listed(entries: Iterable[Entry], allowed: tuple[str, ...]) -> list[Entry]:
     return [
         e
         for e in entries
-        if e.is_enabled
-        and e.type in ("chat", "embeddings")
-        and (not allowed or e.id in allowed)
+        if e.is_enabled and e.type in ("chat", "embeddings") and (not allowed or e.id in allowed)
     ]

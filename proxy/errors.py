@@ -2,6 +2,7 @@
 
 The handler at the edge renders an error with the client's format (`formats.<source>.error_body`).
 """
+
 MAX_MESSAGE = 500
 
 
@@ -60,7 +61,9 @@ class ContextOverflow(InvalidRequest):
 
     code = "context_length_exceeded"
 
-    def __init__(self, message: str, *, tokens: int | None = None, limit: int | None = None) -> None:
+    def __init__(
+        self, message: str, *, tokens: int | None = None, limit: int | None = None
+    ) -> None:
         super().__init__(message)
         self.tokens = tokens
         self.limit = limit

@@ -2,24 +2,29 @@
 
 import asyncio
 import hashlib
-import secrets
+import random
 import time
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
-from typing import Any
+from functools import partial
+from typing import TYPE_CHECKING, Any
 
 from django.http import HttpRequest
 from django.http.response import HttpResponseBase
 from django.utils.timezone import now
 
 from accounts.auth import Caller
-from proxy.errors import GatewayError
+from proxy.errors import GatewayError, Unavailable
 from proxy.formats.canonical import Usage
-from proxy.formats.contract import Gist
+from proxy.formats.contract import Gist, Voice
+from proxy.lean_request import headers_of
 from proxy.upstream.initiator import Decision, Traits
 from usage import live
-from usage.journal import Record
+from usage.journal import JournalUnwritable, Record
 from usage.recorder import recorder
+
+if TYPE_CHECKING:
+    from proxy.hosted_search import Plan
 
 CLIENT_HEADERS = ("x-claude-code-session-id", "session-id", "x-session-id", "x-session-affinity")
 LIVE: "dict[str, Exchange]" = {}
@@ -33,7 +38,8 @@ class Exchange:
 
     `body` is the client's decoded JSON, whose inner objects the quirks may change on the way up;
     `asked` keeps what the answer's encoder must know of it. `complete` makes the body whole where the
-    client says a part of it in the URL.
+    client says a part of it in the URL. `voice` writes the answer where it is not the source's usual,
+    `search` that it may search the web on the way.
     """
 
     id: str
@@ -55,14 +61,19 @@ class Exchange:
     dropped: list[str] = field(default_factory=list)
     leases: list[Callable[[], None]] = field(default_factory=list)
     abort: Callable[[GatewayError], None] | None = None
+    ended_by: GatewayError | None = None
     records: bool = True
     finished: bool = False
     complete: Callable[[dict[str, Any]], dict[str, Any]] | None = None
+    voice: Voice | None = None
+    search: "Plan | None" = None
 
     @classmethod
     def begin(cls, request: HttpRequest, source: str, caller: Caller) -> "Exchange":
-        exchange_id = secrets.token_hex(12)
-        headers = {k.lower(): v for k, v in request.headers.items()}
+        # Unique, not secret: the system's random source costs a system call, in which another thread
+        # may take the interpreter for milliseconds.
+        exchange_id = f"{random.getrandbits(96):024x}"
+        headers = headers_of(request)
         record = Record(
             id=exchange_id,
             started_at=now(),
@@ -94,17 +105,43 @@ class Exchange:
     def elapsed_ms(self) -> int:
         return int((time.monotonic() - self.started) * 1000)
 
-    def open_record(self) -> None:
-        """Write the begin line: from here on a killed process leaves a record."""
+    def drop(self, *names: str) -> None:
+        """Note what the upstream does not get of the client's wishes, each once."""
+        self.dropped.extend(name for name in names if name not in self.dropped)
+
+    def enter(self) -> None:
+        """From here on a gateway that stops waits for this request, and ends it in the end."""
         LIVE[self.id] = self
-        recorder.begin(self.record)
+        self.abort = partial(self._interrupt, asyncio.current_task())
+
+    def _interrupt(self, task: "asyncio.Task[Any] | None", error: GatewayError) -> None:
+        """No answer has begun: what waits here, in a queue or for the upstream, ends with `error`."""
+        self.ended_by = error
+        if task is not None:
+            task.cancel()
+
+    def open_record(self) -> None:
+        """Write the begin line: from here on a killed process leaves a record.
+
+        Raises `Unavailable` in strict mode when the journal cannot be written.
+        """
+        try:
+            recorder.begin(self.record)
+        except JournalUnwritable as error:
+            raise Unavailable(
+                "The gateway cannot write its journal, and is told to serve nothing unrecorded.",
+                retry_after_s=30,
+                code="journal_unwritable",
+            ) from error
 
     def first_token(self) -> None:
         if self.record.first_token_ms is None:
             self.record.first_token_ms = self.elapsed_ms()
             live.first_token(self.record)
 
-    def finish(self, outcome: str, status: int | None, *, error: GatewayError | None = None) -> None:
+    def finish(
+        self, outcome: str, status: int | None, *, error: GatewayError | None = None
+    ) -> None:
         """Write the one record, whatever happened; a second call does nothing."""
         if self.finished:
             return
@@ -164,7 +201,8 @@ def client_name(user_agent: str) -> str:
 async def end_all(error: GatewayError, within_s: float) -> int:
     """Let exchanges in flight end by themselves, then end the rest with `error`; how many those were."""
     deadline = time.monotonic() + within_s
-    while LIVE and time.monotonic() < deadline:
+    # Exchanges end by the hundred; a look now and then is cheaper than an event for each.
+    while LIVE and time.monotonic() < deadline:  # noqa: ASYNC110
         await asyncio.sleep(0.05)
     left = list(LIVE.values())
     for exchange in left:

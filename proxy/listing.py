@@ -20,15 +20,25 @@ async def models(request: HttpRequest, caller: Caller) -> HttpResponse:
     listed = await entries_for(caller)
     shape = anthropic if wants_anthropic(request) else common
     data = [shape(entry) for entry in listed]
-    return JsonResponse(
-        {
-            "object": "list",
-            "data": data,
-            "has_more": False,
-            "first_id": data[0]["id"] if data else None,
-            "last_id": data[-1]["id"] if data else None,
-        }
-    )
+    answer = {
+        "object": "list",
+        "data": data,
+        "has_more": False,
+        "first_id": data[0]["id"] if data else None,
+        "last_id": data[-1]["id"] if data else None,
+    }
+    if "client_version" in request.GET:
+        answer["models"] = codex_models()
+    return JsonResponse(answer)
+
+
+def codex_models() -> list[dict[str, Any]]:
+    """What Codex reads instead of `data`: a list that must be there, and that is empty.
+
+    An entry of it replaces Codex's own knowledge of a model, its whole system prompt included. An
+    empty list is read without complaint and leaves Codex what it knows. Source: docs/clients.md.
+    """
+    return []
 
 
 async def model(request: HttpRequest, caller: Caller, model_id: str) -> HttpResponse:

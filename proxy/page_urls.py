@@ -12,6 +12,7 @@ urlpatterns = [
     path("keys/<str:prefix>/", views.key, name="key"),
     path("keys/<str:prefix>/revoke/", views.revoke_key, name="key-revoke"),
     path("setup/", views.setup, name="setup"),
+    path("translate/", views.translate, name="translate"),
     path("setup/seen/", views.seen, name="setup-seen"),
     path("health/", views.health, name="health"),
 ]

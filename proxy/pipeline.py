@@ -10,18 +10,19 @@ from django.http import HttpRequest, HttpResponse
 from django.http.response import HttpResponseBase
 
 from accounts.auth import Caller
-from proxy import counting
+from proxy import compaction, counting, reasoning_memory, web_search
 from proxy.admission import admit
 from proxy.attempts import open_response
 from proxy.errors import GatewayError
 from proxy.exchange import Exchange, set_headers
 from proxy.formats import FORMATS, embeddings
 from proxy.formats.canonical import Usage
+from proxy.reasoning_memory import memory
 from proxy.relay import Relay, Spent, outcome_of, read_json
 from proxy.routing import Route, pick
 from proxy.upstream import quirks
 from proxy.upstream.client import UpstreamResponse
-from proxy.upstream.endpoints import COUNT_TOKENS, EMBEDDINGS
+from proxy.upstream.endpoints import CHAT_COMPLETIONS, COUNT_TOKENS, EMBEDDINGS
 from proxy.upstream.headers import accepted_betas, answer_headers
 from usage import pricing
 
@@ -46,6 +47,8 @@ async def serve(
         body, betas = prepare(exchange, route)
         exchange.open_record()
         upstream = await open_response(exchange, route, body, betas=betas)
+        if exchange.search is not None:
+            return await searching(exchange, route, upstream)
         return await relay(exchange, route, upstream)
     except BaseException as error:
         finish_failed(exchange, error)
@@ -53,10 +56,18 @@ async def serve(
 
 
 def finish_failed(exchange: Exchange, error: BaseException) -> None:
-    """Record a request that got no answer, and give its error what the edge must say."""
+    """Record a request that got no answer, and give its error what the edge must say.
+
+    Raises the error in place of the cancellation when not the client but the gateway ended it.
+    """
     if isinstance(error, asyncio.CancelledError):
-        exchange.finish("cancelled", None)
-        return
+        if exchange.ended_by is None:
+            exchange.finish("cancelled", None)
+            return
+        if (task := asyncio.current_task()) is not None:
+            task.uncancel()
+        finish_failed(exchange, exchange.ended_by)
+        raise exchange.ended_by from None
     if not isinstance(error, GatewayError):
         # A bug of ours: the edge answers 500, the log has the reason.
         exchange.finish("upstream_error", 500, error=GatewayError(type(error).__name__))
@@ -67,26 +78,50 @@ def finish_failed(exchange: Exchange, error: BaseException) -> None:
     error.headers = disclosure(exchange)
 
 
-def prepare(exchange: Exchange, route: Route) -> tuple[dict[str, Any], list[str] | None]:
-    """Body and betas for the upstream: translated if formats differ, freed of what it refuses."""
-    target = FORMATS[route.endpoint.format]
+def prepare(
+    exchange: Exchange, route: Route, *, counted: bool = False
+) -> tuple[dict[str, Any], list[str] | None]:
+    """Body and betas for the upstream: translated if formats differ, freed of what it refuses.
+
+    Raises `InvalidRequest`. A body that is only to be `counted` may lack what an answer needs.
+    """
+    source, target = FORMATS[exchange.source], FORMATS[route.endpoint.format]
     facts = route.entry.facts
-    body = exchange.body
-    if exchange.source == route.endpoint.format:
-        body = dict(body)
-    else:
-        built = target.build_request(FORMATS[exchange.source].parse_request(body), facts)
+    source.check(exchange.body, counted=counted)
+    body = fulfilled(exchange, route)
+    translated = exchange.source != route.endpoint.format
+    if translated:
+        built = target.build_request(source.parse_request(body), facts)
         body = built.body
-        exchange.dropped += built.dropped
+        exchange.drop(*built.dropped)
+    else:
+        body = dict(body)
     body["model"] = route.entry.id
     body["stream"] = exchange.stream or must_stream(route, body)
     betas, dropped = betas_for(exchange, route, body)
-    exchange.dropped += dropped
-    context = quirks.QuirkContext(betas=frozenset(betas or ()), stream=body["stream"])
-    exchange.record.quirks = quirks.apply(route.endpoint.name, body, facts, context)
+    exchange.drop(*dropped)
+    is_chat = route.endpoint is CHAT_COMPLETIONS
+    remembered = is_chat and memory.restore(route.account.id, route.entry.id, body)
+    context = quirks.QuirkContext(
+        betas=frozenset(betas or ()), stream=body["stream"], translated=translated
+    )
+    exchange.record.quirks = [
+        *([reasoning_memory.NAME] if remembered else []),
+        *quirks.apply(route.endpoint.name, body, facts, context),
+    ]
     quirks.check(route.endpoint.name, body, facts)
-    exchange.dropped += [name for name in context.dropped if name not in exchange.dropped]
+    exchange.drop(*context.dropped)
     return body, betas
+
+
+def fulfilled(exchange: Exchange, route: Route) -> dict[str, Any]:
+    """The client's body, where what its vendor's servers would do is done here instead."""
+    match exchange.source:
+        case "responses":
+            return compaction.prepare(exchange)
+        case "messages":
+            return web_search.prepare(exchange, route)
+    return exchange.body
 
 
 def must_stream(route: Route, body: Mapping[str, Any]) -> bool:
@@ -121,6 +156,8 @@ async def relay(
 
     headers = {**disclosure(exchange), **answer_headers(upstream.headers)}
     way = Relay(exchange, route.endpoint.format, upstream, headers, account)
+    if route.endpoint is CHAT_COMPLETIONS:
+        way.watch = memory.watch(route.account.id, route.entry.id).read
     try:
         return await way.respond()
     except BaseException as error:
@@ -129,6 +166,16 @@ async def relay(
             account(Spent(None, False, way.pieces))
         await asyncio.shield(upstream.close())
         raise
+
+
+async def searching(
+    exchange: Exchange, route: Route, upstream: UpstreamResponse
+) -> HttpResponseBase:
+    """The answer's way back when the model may search on the way; see `proxy.web_search`."""
+    exchange.record.quirks.append(web_search.QUIRK)
+    steps = web_search.Steps(prepare, account_for, finish_failed)
+    headers = {**disclosure(exchange), **answer_headers(upstream.headers)}
+    return await web_search.Searching(exchange, route, steps, headers).respond(upstream)
 
 
 def account_for(exchange: Exchange, route: Route, spent: Spent) -> None:
@@ -160,6 +207,7 @@ def disclosure(exchange: Exchange) -> dict[str, str]:
         headers["x-gateway-model"] = record.model_used
     if record.target:
         how = "passthrough" if record.target == exchange.source else "translated"
+        how = "summarised" if exchange.voice is not None else how
         headers["x-gateway-route"] = f"{exchange.source}->{record.target}, {how}"
     if exchange.dropped:
         headers["x-gateway-dropped"] = ", ".join(dict.fromkeys(exchange.dropped))[:1000]
@@ -239,7 +287,7 @@ async def serve_count_tokens(
 async def count(exchange: Exchange, route: Route) -> int:
     if route.endpoint.format == "messages":
         counter = route.through(COUNT_TOKENS)
-        body, betas = prepare(exchange, counter)
+        body, betas = prepare(exchange, counter, counted=True)
         body.pop("stream", None)
         try:
             async with asyncio.timeout(COUNT_TIMEOUT_S):
@@ -250,7 +298,7 @@ async def count(exchange: Exchange, route: Route) -> int:
         except (GatewayError, TimeoutError) as error:
             logger.info("count_tokens falls back to a local count: %s", error)
     # What is counted here is read in the upstream's words; those of Messages count as they are.
-    body = exchange.body if exchange.source == "messages" else prepare(exchange, route)[0]
+    body = exchange.body if exchange.source == "messages" else prepare(exchange, route, counted=True)[0]
     return await counting.count_locally(body, route.entry.vendor)
 
 

@@ -51,9 +51,7 @@ class Spacing:
             async with asyncio.timeout(self._queue_timeout_s):
                 await turn
         except TimeoutError:
-            raise RateLimited(
-                "Waited too long for a turn.", retry_after_s=self.spacing_s
-            ) from None
+            raise RateLimited("Waited too long for a turn.", retry_after_s=self.spacing_s) from None
         finally:
             if turn in self._queue:
                 self._queue.remove(turn)
@@ -107,9 +105,7 @@ class Concurrency:
     def enter(self, key: int, limit: int) -> Callable[[], None]:
         """Take a slot; the result gives it back. Raises `RateLimited`."""
         if self._held.get(key, 0) >= limit:
-            raise RateLimited(
-                f"This API key may have {limit} requests in flight.", retry_after_s=1
-            )
+            raise RateLimited(f"This API key may have {limit} requests in flight.", retry_after_s=1)
         self._held[key] = self._held.get(key, 0) + 1
         given_back = False
 

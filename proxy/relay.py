@@ -21,7 +21,7 @@ from proxy.errors import GatewayError, Unavailable, UpstreamFailed, UpstreamTime
 from proxy.exchange import Exchange, set_headers
 from proxy.formats import FORMATS
 from proxy.formats.canonical import Event, Failure, Start, Stop, Usage, UsageReport
-from proxy.formats.contract import Answer, Decoder, Encoder, Format, Tap
+from proxy.formats.contract import Answer, Decoder, Encoder, Format, Voice
 from proxy.formats.sse import Frame, Parser
 from proxy.upstream.client import UpstreamResponse
 from proxy.upstream.failures import presentable, scrub
@@ -119,9 +119,12 @@ class Relay:
         self.exchange = exchange
         self.source: Format = FORMATS[exchange.source]
         self.target: Format = FORMATS[target]
+        self.voice: Voice = exchange.voice or self.source
         self.upstream = upstream
         self.headers = headers
         self.account_for = account_for
+        # Looks at each frame, or a whole body, as the upstream sent it.
+        self.watch: Callable[[bytes], None] | None = None
         self._done = False
         self.pieces = 0
         self.answer = Answer(
@@ -149,9 +152,16 @@ class Relay:
     # Streams.
 
     def _pipe(self) -> Pipe:
-        if self.source is self.target:
+        if self.voice is self.target:
             return self.source.tap(self.answer)
-        return Translation(self.target.decoder(), self.source.encoder(self.answer))
+        return Translation(self.target.decoder(), self.voice.encoder(self.answer))
+
+    def _frames(self, frames: list[Frame]) -> list[Frame]:
+        self.pieces += len(frames)
+        if self.watch is not None:
+            for frame in frames:
+                self.watch(frame.data)
+        return frames
 
     async def _first(self, pipe: Pipe, parser: Parser) -> bytes:
         """Read until there is something to send. Raises when the answer is none."""
@@ -167,9 +177,7 @@ class Relay:
                 if not seen and chunk.lstrip()[:1] == b"{":
                     return await self._whole_body_as_stream(chunk)
                 seen += len(chunk)
-                frames = parser.feed(chunk)
-                self.pieces += len(frames)
-                out = b"".join(pipe.feed(frame) for frame in frames)
+                out = b"".join(pipe.feed(frame) for frame in self._frames(parser.feed(chunk)))
             if pipe.failure is not None:
                 raise pipe.failure
             if out or not chunk:
@@ -182,7 +190,7 @@ class Relay:
         body = read_json(beginning + await self.upstream.read())
         events = self.target.decode_body(body)
         self._raise_failure(events)
-        encoder = self.source.encoder(self.answer)
+        encoder = self.voice.encoder(self.answer)
         out = encoder.encode(events) + encoder.end()
         self._note(events, len(out) // 4)
         self.exchange.first_token()
@@ -218,11 +226,15 @@ class Relay:
         finally:
             # Also when the client has left: the upstream has charged for it by then.
             exchange.record.bytes_out = sent
+            if outcome == "cancelled" and (self._done or pipe.finished):
+                # All was said. Codex hangs up at `response.completed`, before the stream's own end.
+                outcome = "completed"
             if not self._done:
                 exchange.record.stop_reason = (pipe.stop_reason or "")[:32]
                 self.account_for(Spent(pipe.usage, pipe.finished, self.pieces))
             exchange.finish(outcome, 200, error=error)
-            await asyncio.shield(self.upstream.close())
+            if not self.upstream.release():
+                await asyncio.shield(self.upstream.close())
 
     async def _rest(self, pipe: Pipe, parser: Parser) -> AsyncIterator[bytes]:
         heartbeat_s = settings.GATEWAY_HEARTBEAT_S
@@ -241,8 +253,7 @@ class Relay:
                 if self.source.KEEPALIVE:
                     yield self.source.KEEPALIVE
                 continue
-            frames = parser.feed(chunk) if chunk else parser.close()
-            self.pieces += len(frames)
+            frames = self._frames(parser.feed(chunk) if chunk else parser.close())
             # All events of one read go out in one write.
             out = b"".join([feed(frame) for frame in frames])
             if pipe.failure is not None:
@@ -269,12 +280,14 @@ class Relay:
                 if limit.expired():
                     raise UpstreamTimedOut("The upstream took too long to answer.") from None
                 raise
+        if self.watch is not None:
+            self.watch(raw)
         body, events = self._decode(raw)
         self._raise_failure(events)
-        if body is not None and self.source is self.target:
+        if body is not None and self.voice is self.target:
             out = self.source.repair_body(body, self.answer)
         else:
-            out = self.source.encode_body(events, self.answer)
+            out = self.voice.encode_body(events, self.answer)
         payload = orjson.dumps(out)
         self._note(events, len(payload) // 4)
         self.exchange.record.bytes_out = len(payload)

@@ -1,10 +1,12 @@
 """Pages of the proxy: approvals, models, new keys with their snippets, set-up, health."""
 
+import json
 import platform
 import uuid
 from typing import Any, get_args
 
 import django
+from asgiref.sync import async_to_sync
 from django.contrib import messages
 from django.core.cache import cache
 from django.http import Http404, HttpRequest, HttpResponse, HttpResponseBase
@@ -18,8 +20,13 @@ from accounts import audit
 from accounts import keys as key_ring
 from accounts.access import address_of, admin_page, is_fragment, member_of, page, scope_of
 from accounts.forms import NewKeyForm, RevokeForm
-from accounts.models import ApiKey
+from accounts.keys import Caller
+from accounts.models import ApiKey, Member
 from proxy import approval, health_lines, model_table, snippets
+from proxy.admission import decode_json
+from proxy.errors import GatewayError
+from proxy.formats import FORMATS
+from proxy.rehearsal import rehearse
 from usage import cards, charts, reports
 from usage.wording import outcome_word
 
@@ -181,6 +188,48 @@ def seen(request: HttpRequest) -> HttpResponse:
             record.outcome, status=record.upstream_status or record.status
         )
     return render(request, "parts/seen.html", context)
+
+
+# Translation.
+
+
+@page
+def translate(request: HttpRequest) -> HttpResponse:
+    """What a pasted request becomes; see `proxy.rehearsal`."""
+    member = member_of(request)
+    given = {name: request.POST.get(name, "") for name in ("format", "model", "request")}
+    context: dict[str, Any] = {
+        "formats": list(FORMATS),
+        "format": given["format"],
+        "model": given["model"],
+        "body": given["request"],
+        "offered": model_table.offered(scope_of(request)),
+    }
+    if request.method == "POST":
+        try:
+            body = decode_json(given["request"].encode("utf-8", "replace"), "")
+            wish = {"format": given["format"], "request": body, "model": given["model"] or None}
+            steps = async_to_sync(rehearse)(_as_caller(member), wish)
+        except GatewayError as error:
+            context["problem"] = error.message
+            return render(request, "pages/translate.html", context, status=400)
+        context["steps"] = [
+            (name.replace("_", " "), json.dumps(step, indent=2, ensure_ascii=False))
+            for name, step in steps.items()
+        ]
+    return render(request, "pages/translate.html", context)
+
+
+def _as_caller(member: Member) -> Caller:
+    """A signed-in person calls as with a key of their own without limits."""
+    return Caller(
+        key_id=None,
+        key_name="",
+        key_prefix="",
+        member_id=member.pk,
+        member=member.get_username(),
+        is_admin=member.is_superuser,
+    )
 
 
 # Health.

@@ -60,8 +60,8 @@ class Gateway:
         )
         self._reader = threading.Thread(target=self._read, args=(listening,), daemon=True)
         self._reader.start()
-        if not listening.wait(START_TIMEOUT_S) or "  Runs " not in self.text:
-            self.process.kill()
+        if not listening.wait(START_TIMEOUT_S) or self.process.poll() is not None:
+            self.kill()
             pytest.fail("the gateway did not start:\n" + "".join(self.output))
 
     def _read(self, listening: threading.Event) -> None:

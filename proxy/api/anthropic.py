@@ -18,9 +18,9 @@ def source_of(path: str) -> str | None:
 
 @router.post("/messages", summary="Create a message")
 async def messages(request: HttpRequest) -> HttpResponseBase:
-    return await serve(request, "messages", authenticate(request))
+    return await serve(request, "messages", await authenticate(request))
 
 
 @router.post("/messages/count_tokens", summary="Count the tokens of a message")
 async def count_tokens(request: HttpRequest) -> HttpResponse:
-    return await serve_count_tokens(request, authenticate(request))
+    return await serve_count_tokens(request, await authenticate(request))

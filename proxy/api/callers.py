@@ -4,24 +4,45 @@ from django.http import HttpRequest
 
 from accounts import auth
 from accounts.auth import Caller
+from accounts.database import in_database
 from accounts.hosts import is_local_request
 from proxy.api.errors import from_auth
 from proxy.errors import Forbidden
+from proxy.lean_request import headers_of, peer_meta
 
 
-def authenticate(request: HttpRequest) -> Caller:
+async def authenticate(request: HttpRequest) -> Caller:
     """The caller of an API request. Raises `Unauthorized` or `Unavailable`."""
-    headers = {k.lower(): v for k, v in request.headers.items()}
-    refuse_web_pages(request)
     try:
-        return auth.authenticate(
-            headers,
-            request.GET.get("key"),
-            allow_query=request.path.startswith("/v1beta/"),
-            loopback=is_local_request(request.META),
-        )
+        return _known(request)
+    except auth.Refused as error:
+        if error.digest is None or not await in_database(auth.learn, error.digest):
+            raise from_auth(error) from None
+    except auth.Unavailable as error:
+        raise from_auth(error) from None
+    try:
+        return _known(request)
     except (auth.Refused, auth.Unavailable) as error:
         raise from_auth(error) from None
+
+
+def _known(request: HttpRequest) -> Caller:
+    """The caller as memory knows it. Raises what `accounts.auth` raises."""
+    headers = headers_of(request)
+    if "origin" in headers:
+        refuse_web_pages(request)
+    allow_query = request.path.startswith("/v1beta/")
+    return auth.authenticate(
+        headers,
+        request.GET.get("key") if allow_query else None,
+        allow_query=allow_query,
+        loopback=is_local_request(peer_meta(request)),
+    )
+
+
+def sends_key(request: HttpRequest) -> bool:
+    """Whether the request carries anything that is meant as a key."""
+    return any(request.headers.get(name) for name in ("Authorization", "x-api-key", "x-goog-api-key"))
 
 
 def refuse_web_pages(request: HttpRequest) -> None:

@@ -9,16 +9,18 @@ from ninja import Router
 from accounts import audit, tokens
 from accounts.database import in_database
 from accounts.errors import AccountUnavailable
+from accounts.hosts import client_address
 from accounts.models import Account
 from proxy import routing
-from proxy.admission import gates
+from proxy.admission import decode_json, gates
 from proxy.api.callers import authenticate
 from proxy.errors import Forbidden, NotFound, Unavailable
+from proxy.rehearsal import rehearse
 from usage import quota
 
 router = Router(tags=["Gateway"])
 MOUNTS = ("",)
-PREFIXES = ("/usage", "/token", "/healthz", "/readyz")
+PREFIXES = ("/usage", "/token", "/healthz", "/readyz", "/api/translate")
 
 
 def source_of(path: str) -> str | None:
@@ -32,7 +34,7 @@ async def root(request: HttpRequest) -> HttpResponse:
 
 @router.get("/usage", summary="Quota of the caller's account, as GitHub words it")
 async def usage(request: HttpRequest) -> HttpResponse:
-    caller = authenticate(request)
+    caller = await authenticate(request)
     accounts = routing.candidates(caller)
     if not accounts:
         raise Unavailable(routing.NOBODY, retry_after_s=30, code="no_account")
@@ -44,10 +46,19 @@ def seed_usage(account_id: int) -> dict[str, Any]:
     return quota.seed_usage_json(Account.objects.get(pk=account_id))
 
 
+@router.post("/api/translate", summary="What a request becomes, step by step, without sending it")
+async def translate(request: HttpRequest) -> JsonResponse:
+    caller = await authenticate(request)
+    wish = decode_json(request.body, request.headers.get("content-type", ""))
+    response = JsonResponse(await rehearse(caller, wish))
+    response.headers["Cache-Control"] = "no-store"
+    return response
+
+
 @router.get("/token", summary="The Copilot token: administrators only, off by default")
 async def token(request: HttpRequest) -> HttpResponse:
     """Masked unless `?reveal=true`; every reading is audited."""
-    caller = authenticate(request)
+    caller = await authenticate(request)
     if not settings.GATEWAY_TOKEN_ENDPOINT:
         raise NotFound("GET /token is switched off. GATEWAY_TOKEN_ENDPOINT=true serves it.")
     if not caller.is_admin:
@@ -60,7 +71,7 @@ async def token(request: HttpRequest) -> HttpResponse:
     except AccountUnavailable as error:
         raise routing.unavailable(error) from error
     reveal = request.GET.get("reveal") == "true"
-    address = request.META.get("REMOTE_ADDR", "")
+    address = client_address(request.META)
     await in_database(
         audit.record,
         caller.member,

@@ -42,7 +42,7 @@ def source_of(path: str) -> str | None:
 @router.post("/v1/models/{path:model}:generateContent", summary="Generate content")
 async def generate_content(request: HttpRequest, model: str) -> HttpResponseBase:
     complete = partial(with_url, model=model, stream=False)
-    return await serve(request, "gemini", authenticate(request), complete=complete)
+    return await serve(request, "gemini", await authenticate(request), complete=complete)
 
 
 @router.post("/v1beta/models/{path:model}:streamGenerateContent", summary="Stream content")
@@ -53,7 +53,7 @@ async def stream_generate_content(request: HttpRequest, model: str) -> HttpRespo
     if alt not in ("sse", "json"):
         raise InvalidRequest("alt: 'sse' or 'json' is required.", param="alt")
     complete = partial(with_url, model=model, stream=True, alt=alt)
-    response = await serve(request, "gemini", authenticate(request), complete=complete)
+    response = await serve(request, "gemini", await authenticate(request), complete=complete)
     if alt == "json":
         response.headers["Content-Type"] = "application/json"
     return response
@@ -69,7 +69,7 @@ def with_url(body: Body, **said: Any) -> Body:
 async def count_tokens(request: HttpRequest, model: str) -> HttpResponse:
     return await serve_count_tokens(
         request,
-        authenticate(request),
+        await authenticate(request),
         source="gemini",
         complete=lambda body: with_url(embedding.counted(body), model=model, stream=False),
         write=lambda answer: {"totalTokens": answer["input_tokens"]},
@@ -81,7 +81,7 @@ async def count_tokens(request: HttpRequest, model: str) -> HttpResponse:
 async def embed_content(request: HttpRequest, model: str) -> HttpResponse:
     return await serve_embeddings(
         request,
-        authenticate(request),
+        await authenticate(request),
         complete=partial(embedding.embed_input, model=model),
         write=embedding.embed_answer,
     )
@@ -92,7 +92,7 @@ async def embed_content(request: HttpRequest, model: str) -> HttpResponse:
 async def batch_embed_contents(request: HttpRequest, model: str) -> HttpResponse:
     return await serve_embeddings(
         request,
-        authenticate(request),
+        await authenticate(request),
         complete=partial(embedding.batch_input, model=model),
         write=embedding.batch_answer,
     )
@@ -101,13 +101,13 @@ async def batch_embed_contents(request: HttpRequest, model: str) -> HttpResponse
 @router.get("/v1beta/models", summary="List the models that the caller may use, in Google's words")
 async def models(request: HttpRequest) -> HttpResponse:
     """All on one page, whatever `pageSize` asks for."""
-    listed = await listing.entries_for(authenticate(request))
+    listed = await listing.entries_for(await authenticate(request))
     return JsonResponse({"models": [described(entry, entry.id) for entry in listed]})
 
 
 @router.get("/v1beta/models/{path:model}", summary="One model, in Google's words")
 async def model(request: HttpRequest, model: str) -> HttpResponse:
-    listed = {entry.id: entry for entry in await listing.entries_for(authenticate(request))}
+    listed = {entry.id: entry for entry in await listing.entries_for(await authenticate(request))}
     entry = catalog.find(model, listed)
     if entry is None:
         raise NotFound(

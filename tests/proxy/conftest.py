@@ -2,6 +2,7 @@
 
 import json
 from dataclasses import dataclass
+from datetime import UTC, datetime
 from typing import Any
 
 import httpx
@@ -116,11 +117,13 @@ def ask(gateway: Gateway) -> Any:
 
 @pytest.fixture
 def last_record(gateway: Gateway) -> Any:
-    """The record of the newest request, once it is written."""
+    """The record of this test's newest request, once it is written."""
+    began = datetime.now(UTC).strftime("%Y-%m-%d %H:%M:%S.%f")
 
     def find(**expected: Any) -> dict[str, Any]:
         def matching() -> dict[str, Any] | None:
-            records = gateway.records()
+            # A record of an earlier test may still be on its way to the database.
+            records = gateway.records("started_at >= ?", began)
             newest = records[-1] if records else None
             if newest and all(newest[k] == v for k, v in expected.items()):
                 return newest

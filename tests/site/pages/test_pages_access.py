@@ -27,6 +27,7 @@ SHARED = {
     "setup": "/dashboard/setup/",
     "setup-seen": "/dashboard/setup/seen/?since=2026-11-20T00:00:00Z",
     "me": "/dashboard/me/",
+    "translate": "/dashboard/translate/",
 }
 OWN = {
     "exchange": "/dashboard/requests/{exchange}/",

@@ -29,6 +29,7 @@ PAGES = [
     "/dashboard/keys/{prefix}/",
     "/dashboard/models/",
     "/dashboard/setup/",
+    "/dashboard/translate/",
     "/dashboard/health/",
     "/dashboard/me/",
     "/dashboard/nothing-here/",
