@@ -55,6 +55,66 @@ def _columns() -> dict[str, Any]:
     return fields_of(UsageRecord)
 
 
+def all_fit(record: object) -> bool:
+    """A quick look, a fifth of what `fit` costs: false when in doubt."""
+    for name, kind, high, is_optional in _quick_looks():
+        value = getattr(record, name)
+        if value is None and is_optional:
+            continue
+        if type(value) is not kind:
+            return False
+        if kind is int:
+            if not 0 <= value <= high:
+                return False
+        elif kind is str:
+            if value and (len(value) > high or not value.isascii() or "\x00" in value):
+                return False
+        elif kind is list:
+            if value and (len(value) > high or not all(map(_is_small, value))):
+                return False
+        elif kind is datetime and value.tzinfo is not UTC:
+            return False
+    return True
+
+
+def _is_small(value: object) -> bool:
+    """Short texts and small numbers, or an object of such, as our own steps note them."""
+    if type(value) is str:
+        return len(value) <= 100 and value.isascii() and "\x00" not in value
+    if type(value) is dict:
+        return len(value) < MAX_LIST and all(
+            type(name) is str and (type(one) is not dict and _is_small(one))
+            for name, one in value.items()
+        )
+    return value is None or (type(value) is int and 0 <= value < 2**53)
+
+
+@lru_cache(maxsize=1)
+def _quick_looks() -> tuple[tuple[str, type, int, bool], ...]:
+    """Column name, type of its values, their bound (a length for text and lists), may it be None?"""
+    return tuple((name, *_kind_of(field), bool(field.null)) for name, field in _columns().items())
+
+
+def _kind_of(field: Any) -> tuple[type, int]:
+    match field:
+        case models.CharField():
+            return str, field.max_length or 0
+        case models.BooleanField():
+            return bool, 0
+        case models.DateTimeField():
+            return datetime, 0
+        case models.JSONField():
+            return list, MAX_LIST
+        case models.PositiveSmallIntegerField():
+            return int, 2**15 - 1
+        case models.PositiveBigIntegerField():
+            return int, 2**63 - 1
+        case models.PositiveIntegerField():
+            return int, 2**31 - 1
+        case _:
+            return int, MAX_NANO_AIU
+
+
 def _fit(field: Any, value: Any) -> Any:
     if value is None:
         return None if field.null else field.get_default()

@@ -21,7 +21,7 @@ from typing import Any
 import msgspec
 from django.conf import settings
 
-from usage.bounds import fit
+from usage.bounds import all_fit, fit
 from usage.file_lock import remove_locked, try_lock
 
 SEGMENT_BYTES = 8 * 1024 * 1024
@@ -90,7 +90,9 @@ def is_stored(record: Record) -> bool:
 
 
 def fitted(record: Record) -> Record:
-    """A copy whose every value fits its column."""
+    """The record itself when every value fits its column, as nearly always, else a copy that does."""
+    if all_fit(record):
+        return record
     return Record(**fit(msgspec.structs.asdict(record)))
 
 

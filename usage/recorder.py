@@ -1,7 +1,7 @@
 """The recorder: one usage record per request, exactly once, and never in the request's way.
 
 `begin` and `finish` append a line to the journal and keep the record in memory: microseconds, no
-waiting. A writer thread inserts what has finished, five times a second, together with its rollups
+waiting. A writer thread inserts what has finished, twice a second and more, together with its rollups
 in one transaction. A record that is already there is left alone and counted nowhere again, so that
 writing twice, or replaying a journal that was written already, changes nothing.
 """
@@ -16,7 +16,6 @@ from datetime import datetime
 from itertools import islice
 from pathlib import Path
 
-import msgspec
 from django.conf import settings
 from django.core.exceptions import SynchronousOnlyOperation
 from django.db import (
@@ -28,15 +27,15 @@ from django.db import (
     connection,
     transaction,
 )
-from django.db.models import F, Q
+from django.db.models import DateTimeField, F, JSONField, Q
 
 from accounts.models import ApiKey
 from usage import live, quota, rollups
 from usage.journal import Journal, JournalUnwritable, Record, fitted, is_stored
-from usage.models import UsageRecord
+from usage.models import UsageRecord, fields_of
 from usage.spend import REFRESH_S, spend
 
-DRAIN_EVERY_S = 0.2
+DRAIN_EVERY_S = 0.4
 MAX_BACK_OFF_S = 10.0
 BATCH = 500
 MAX_IN_MEMORY = 50_000
@@ -44,6 +43,8 @@ REPLAY_EVERY_S = 30.0
 HEARD_EVERY_S = 15.0
 SHARE_EVERY_S = 2.0
 KEY_USED_EVERY_S = 60.0
+# Columns whose values a database wants in another form than Python has them.
+PREPARED = (DateTimeField, JSONField)
 logger = logging.getLogger(__name__)
 
 
@@ -268,7 +269,7 @@ class Recorder:
     def _write(self, records: Sequence[Record]) -> None:
         """Store `records`, once each. Raises `django.db.Error` when the database is away."""
         with self._writing:
-            fit = [fitted(record) for record in records]
+            fit = [_whole(fitted(record)) for record in records]
             for part in self._stored_parts(fit):
                 ids = [record.id for record in part]
                 spend.settle(ids)
@@ -325,14 +326,36 @@ def _insert(records: Sequence[Record]) -> None:
             return
         # Not `ignore_conflicts`: a row that another process inserts between the two statements
         # must stop this transaction, or its rollup would be counted twice.
-        UsageRecord.objects.bulk_create(_row(record) for record in new)
+        _insert_rows(new)
         rollups.add(new)
 
 
-def _row(record: Record) -> UsageRecord:
-    values = msgspec.structs.asdict(record)
-    values["outcome"] = record.outcome or UsageRecord.Outcome.INTERRUPTED
-    return UsageRecord(**values)
+def _insert_rows(records: Iterable[Record]) -> None:
+    # `bulk_create` makes a model and compiles each cell, 300 us a row that the gateway's streams wait
+    # for; the values fit their columns already (`usage.bounds`), so one prepared statement does, 60 us.
+    fields = fields_of(UsageRecord)
+    quote = connection.ops.quote_name
+    columns = ", ".join(quote(field.column) for field in fields.values())
+    table, marks = quote(UsageRecord._meta.db_table), ", ".join(["%s"] * len(fields))
+    prepared = [
+        (name, field.get_db_prep_save if isinstance(field, PREPARED) else None)
+        for name, field in fields.items()
+    ]
+    rows = [
+        [
+            value if prepare is None else prepare(value, connection)
+            for name, prepare in prepared
+            for value in (getattr(record, name),)
+        ]
+        for record in records
+    ]
+    with connection.cursor() as cursor:
+        cursor.executemany(f"INSERT INTO {table} ({columns}) VALUES ({marks})", rows)  # noqa: S608
+
+
+def _whole(record: Record) -> Record:
+    record.outcome = record.outcome or UsageRecord.Outcome.INTERRUPTED
+    return record
 
 
 class _Chore:
