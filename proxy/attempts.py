@@ -64,13 +64,15 @@ async def open_response(
                 ),
                 body=payload,
                 first_byte_timeout_s=settings.GATEWAY_FIRST_BYTE_TIMEOUT_S,
+                fresh=repeated,
             )
         except NotAnswered as error:
             attempt["error"] = error.code
             if repeated:
                 raise
             repeated = True
-            await pause()
+            if not error.was_idle:
+                await pause()
             continue
         except GatewayError as error:
             attempt["error"] = error.code

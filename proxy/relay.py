@@ -105,6 +105,12 @@ def failure_error(event: Failure) -> GatewayError:
     return GatewayError(presentable(event.message), status=status, code=event.code)
 
 
+def presented(error: GatewayError) -> GatewayError:
+    """An error in the upstream's own words, which may quote a token, fit for answer and record."""
+    error.message = presentable(error.message)
+    return error
+
+
 class Relay:
     """The way back of one exchange."""
 
@@ -179,7 +185,7 @@ class Relay:
                 seen += len(chunk)
                 out = b"".join(pipe.feed(frame) for frame in self._frames(parser.feed(chunk)))
             if pipe.failure is not None:
-                raise pipe.failure
+                raise presented(pipe.failure)
             if out or not chunk:
                 self.upstream.expect_silence(settings.GATEWAY_IDLE_TIMEOUT_S)
                 self.exchange.first_token()
@@ -260,7 +266,7 @@ class Relay:
                 # The error event is in `out` already, everything is closed. It may quote a token.
                 if out:
                     yield scrub(out.decode("utf-8", "replace")).encode()
-                raise _Said(pipe.failure)
+                raise _Said(presented(pipe.failure))
             if out:
                 yield out
             if not chunk:

@@ -28,7 +28,12 @@ MAX_URLS = 1000
 
 
 class NotAnswered(UpstreamFailed):
-    """Nothing of an answer came: one more attempt may be made."""
+    """Nothing of an answer came: one more attempt may be made.
+
+    `was_idle`: the connection had been kept from an earlier call, so it may simply have grown old.
+    """
+
+    was_idle = False
 
 
 class _Body(httpx.AsyncByteStream):
@@ -65,34 +70,29 @@ class Transport(httpx.AsyncBaseTransport):
         origin = (scheme, url.host, url.port or (443 if scheme == "https" else 80))
         timeout = request.extensions["timeout"]
         payload = _render(request, await request.aread())
-        connection = self.pool.take(origin)
+        # A second attempt trusts no connection that has been idle.
+        connection = None if request.extensions.get("fresh") else self.pool.take(origin)
         reused = connection is not None
-        while True:
-            if connection is None:
-                connection = await self.pool.connect(origin, timeout["connect"])
-            try:
-                connection.send(payload, first_byte_timeout_s=timeout["read"])
-                await connection.head()
-            except Broken as error:
-                self.pool.give_back(connection, origin)
-                if not reused or error.answered:
-                    raise
-                # The idle connection died as it was reused: the upstream has read nothing of it.
-                reused, connection = False, None
-                continue
-            except BaseException:
-                # Also when cancelled: the call must leave nothing behind.
-                connection.close()
-                self.pool.give_back(connection, origin)
-                raise
-            return httpx.Response(
-                connection.status,
-                headers=connection.headers,
-                stream=_Body(connection, self.pool, origin),
-                request=request,
-                # httpx wraps the stream; whoever needs the connection itself finds it here.
-                extensions={"connection": connection},
-            )
+        if connection is None:
+            connection = await self.pool.connect(origin, timeout["connect"])
+        try:
+            connection.send(payload, first_byte_timeout_s=timeout["read"])
+            await connection.head()
+        except BaseException as error:
+            # Also when cancelled: the call must leave nothing behind.
+            connection.close()
+            self.pool.give_back(connection, origin)
+            if isinstance(error, Broken):
+                error.reused = reused
+            raise
+        return httpx.Response(
+            connection.status,
+            headers=connection.headers,
+            stream=_Body(connection, self.pool, origin),
+            request=request,
+            # httpx wraps the stream; whoever needs the connection itself finds it here.
+            extensions={"connection": connection},
+        )
 
     async def aclose(self) -> None:
         self.pool.close()
@@ -226,8 +226,9 @@ class UpstreamClient:
         headers: list[tuple[str, str]],
         body: bytes = b"",
         first_byte_timeout_s: float,
+        fresh: bool = False,
     ) -> UpstreamResponse:
-        """Send a request and wait for the head of its answer.
+        """Send a request and wait for the head of its answer, if `fresh` on a new connection.
 
         Raises `NotAnswered` (may be repeated), `UpstreamFailed` or `UpstreamTimedOut`.
         """
@@ -245,7 +246,7 @@ class UpstreamClient:
                 *([("Content-Length", str(len(body)))] if body else []),
             ],
             stream=httpx.ByteStream(body),
-            extensions={"timeout": timeout.as_dict()},
+            extensions={"timeout": timeout.as_dict(), "fresh": fresh},
         )
         try:
             if self.transport is not None:
@@ -307,7 +308,9 @@ def _as_gateway_error(error: Exception) -> GatewayError:
         case ConnectFailed() | httpx.ConnectError():
             return UpstreamFailed("The upstream could not be reached.")
         case Broken(answered=False):
-            return NotAnswered("The upstream closed the connection before it answered.")
+            not_answered = NotAnswered("The upstream closed the connection before it answered.")
+            not_answered.was_idle = error.reused
+            return not_answered
         case httpx.DecodingError():
             return UpstreamFailed("The upstream's compressed answer is damaged.")
         case NotHttp():

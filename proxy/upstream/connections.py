@@ -32,11 +32,15 @@ class ConnectFailed(Exception):
 
 
 class Broken(Exception):
-    """The connection ended early. `answered` tells whether a byte of the answer had come."""
+    """The connection ended early.
+
+    `answered` tells whether a byte of the answer had come, `reused` whether it carried an earlier call.
+    """
 
     def __init__(self, message: str, *, answered: bool) -> None:
         super().__init__(message)
         self.answered = answered
+        self.reused = False
 
 
 class NotHttp(Exception):
