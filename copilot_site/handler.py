@@ -194,7 +194,8 @@ class Watcher:
         self._watching: asyncio.Task[None] | None = None
         self._begin = self._loop.call_later(WATCH_AFTER_S, self._watch)
         self._check: asyncio.TimerHandle | None = None
-        self._sending_since = 0.0
+        # Since when a piece is being handed over: that lasts only when the client does not read.
+        self.sending_since = 0.0
         self.has_cancelled = False
 
     def _watch(self) -> None:
@@ -212,12 +213,8 @@ class Watcher:
     def begin_stream(self) -> None:
         self._check = self._loop.call_later(CLIENT_STALL_S, self._look_for_stall)
 
-    def sending(self, is_sending: bool) -> None:
-        """A piece is being handed over; that takes time only when the client does not read."""
-        self._sending_since = self._loop.time() if is_sending else 0.0
-
     def _look_for_stall(self) -> None:
-        waited_s = self._loop.time() - self._sending_since if self._sending_since else 0.0
+        waited_s = self._loop.time() - self.sending_since if self.sending_since else 0.0
         if waited_s >= CLIENT_STALL_S:
             logger.info("a client did not read its stream for %.0f s", waited_s)
             self._cancel()
@@ -244,12 +241,13 @@ async def send_response(
         assert isinstance(response, StreamingHttpResponse)
         assert watcher is not None
         watcher.begin_stream()
+        clock = asyncio.get_running_loop().time
         # The relay's own generator: Django wraps it in two more, 2 us an event.
         parts: AsyncIterator[bytes] = getattr(response, "_iterator", None) or aiter(response)
         async for part in parts:
-            watcher.sending(True)
+            watcher.sending_since = clock()
             await send({"type": "http.response.body", "body": part, "more_body": True})
-            watcher.sending(False)
+            watcher.sending_since = 0.0
         await send({"type": "http.response.body", "body": b""})
         return
     assert isinstance(response, HttpResponse)

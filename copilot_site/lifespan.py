@@ -2,7 +2,6 @@
 
 import asyncio
 import contextlib
-import gc
 import logging
 import sys
 from typing import Any
@@ -12,6 +11,7 @@ from accounts import device_flow
 from accounts.database import in_database
 from accounts.models import Account
 from accounts.snapshots import Watcher, refresh_all
+from copilot_site import memory
 from proxy import counting
 from proxy.admission import gates
 from proxy.errors import GatewayError, Unavailable
@@ -60,9 +60,7 @@ class Lifespan:
         # A thread that wants the interpreter waits this long (5 ms by itself): streams would pause
         # each time that the recorder's thread is at work.
         sys.setswitchinterval(SWITCH_S)
-        # What is there now stays: the collector need not look at it again and again.
-        gc.collect()
-        gc.freeze()
+        memory.settle()
 
     async def _welcome(self) -> None:
         """See to accounts that this process has not met: token, models, quota, before they are asked."""

@@ -38,7 +38,6 @@ REQUIRE_KEYS = env.bool("GATEWAY_REQUIRE_KEYS", default=True)
 KEYS_DEMANDED = env.bool("GATEWAY_REQUIRE_KEYS", default=False)
 
 INSTALLED_APPS = [
-    "daphne",
     "unfold",
     "django.contrib.admin",
     "django.contrib.auth",

@@ -17,7 +17,7 @@ from accounts import links, tokens
 from accounts.database import in_database
 from accounts.errors import GitHubRefused
 from accounts.members import solo_member
-from copilot_site import __version__, request_log, seed_import, sign_in
+from copilot_site import __version__, memory, request_log, seed_import, sign_in
 from copilot_site.celery import Embedded
 from copilot_site.manual import TerminalApprovals
 from copilot_site.preparation import prepare_database, prepare_static_files
@@ -33,6 +33,7 @@ RETRY_TOKEN_S = 15.0
 
 def run(listener: socket.socket, options: dict[str, Any]) -> None:
     """Prepare, serve until a signal, say a sum."""
+    memory.use_one_heap()
     with only_gateway():
         prepare_database()
         prepare_static_files()

@@ -58,10 +58,11 @@ def _columns() -> dict[str, Any]:
 def all_fit(record: object) -> bool:
     """A quick look, a fifth of what `fit` costs: false when in doubt."""
     for name, kind, high, is_optional in _quick_looks():
-        value = getattr(record, name)
+        value: Any = getattr(record, name)
         if value is None and is_optional:
             continue
-        if type(value) is not kind:
+        found: Any = type(value)
+        if found is not kind:
             return False
         if kind is int:
             if not 0 <= value <= high:

@@ -49,6 +49,7 @@ RULES: Final[dict[str, Text]] = {
     "declared_subagent": gettext_lazy("the client declares a sub-agent"),
     "declared_compaction": gettext_lazy("the client declares a compaction"),
     "side_request": gettext_lazy("a title or warm-up that the client asks for by itself"),
+    "hosted_search": gettext_lazy("the model asked the gateway for a web search"),
     "last_item_tool": gettext_lazy("the last message is a tool result"),
     "last_item_user": gettext_lazy("the last message is a person's"),
     "last_item_assistant": gettext_lazy(

@@ -129,7 +129,7 @@ def last_record(gateway: Gateway) -> Any:
                 return newest
             return None
 
-        record = gateway.wait_for(matching, 5)
+        record: dict[str, Any] = gateway.wait_for(matching, 5)
         assert record, f"newest record is {gateway.records()[-1:]}, not {expected}"
         return record
 

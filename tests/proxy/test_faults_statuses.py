@@ -124,14 +124,18 @@ def test_s_context_overflow_reads_as_the_clients_own_vendor_says_it(
 
 
 def test_s02_an_expired_token_is_renewed_and_the_request_repeated(
-    ask: Any, simulator: SimulatorThread
+    new_gateway: Any, simulator: SimulatorThread
 ) -> None:
-    assert ask(WIRES["messages"], "gpt-4.1", "hello").status == 200
-    exchanges = simulator.exchanges("octocat")
-    simulator.revoke_copilot_tokens()
+    # Another account: the shared gateway's token is not to be revoked under it.
+    gateway: Gateway = new_gateway(token="ghu_mona")
+    body = WIRES["messages"].body("hello", "gpt-4.1")
+    with gateway.client() as client:
+        assert client.post("/v1/messages", json=body).status_code == 200
+        exchanges = simulator.exchanges("mona")
+        simulator.revoke_copilot_tokens("mona")
 
-    assert ask(WIRES["messages"], "gpt-4.1", "hello").status == 200
-    assert simulator.exchanges("octocat") == exchanges + 1
+        assert client.post("/v1/messages", json=body).status_code == 200
+    assert simulator.exchanges("mona") == exchanges + 1
     first, second = simulator.generations[-2:]
     assert first.status == 401
     assert first.headers["authorization"] != second.headers["authorization"]
@@ -222,7 +226,22 @@ def test_s19_an_error_that_quotes_the_token_is_scrubbed(
     assert token not in gateway.text
 
 
-def test_s19_an_error_event_that_quotes_a_token_is_scrubbed(ask: Any) -> None:
-    answer = ask(WIRES["messages"], "claude-sonnet-4.6", "hi [[leaky_event]]")
-    assert "tid=" not in answer.raw
-    assert "ghu_" not in answer.raw
+@every_route
+@pytest.mark.parametrize("place", ["before_first", "after_created", "mid_block"])
+def test_s19_an_error_event_that_quotes_a_token_is_scrubbed(
+    ask: Any,
+    simulator: SimulatorThread,
+    last_record: Any,
+    wire_name: str,
+    model: str,
+    place: str,
+) -> None:
+    leak = "token tid=9a1b2c;exp=1795000000:deadbeef and ghu_0123456789abcdefghij were refused"
+    simulator.play("error_event", at=place, message=leak)
+    answer = ask(WIRES[wire_name], model, "hello")
+    assert "were refused" in answer.raw
+    record = last_record(outcome="upstream_error")
+    assert "were refused" in record["error_message"]
+    for said in (answer.raw, record["error_message"]):
+        assert "tid=" not in said
+        assert "ghu_" not in said

@@ -70,6 +70,15 @@ def test_what_lives_at_the_upstream_is_never_lost_in_silence() -> None:
     assert fired == []
 
 
+def test_fields_about_a_store_go_when_they_say_nothing() -> None:
+    body, fired, dropped = send(
+        previous_response_id=None, conversation=None, prompt=None, background=False
+    )
+    assert set(body) == {"model", "input", "store"}
+    assert fired == ["unused_store"]
+    assert dropped == []
+
+
 @pytest.mark.parametrize(("asked", "dropped"), [(True, ["store"]), (None, [])])
 def test_nothing_is_stored(asked: bool | None, dropped: list[str]) -> None:
     body, fired, gone = send(store=asked)

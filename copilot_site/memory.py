@@ -1,0 +1,39 @@
+"""Memory of the process: one heap for all threads, and what the start leaves behind given back.
+
+glibc gives each thread a heap of its own, which holds on to what it once had: 23 MiB of this
+process's 160. Whoever runs another C library keeps its ways.
+"""
+
+import ctypes
+import gc
+from functools import lru_cache
+from typing import Any
+
+M_ARENA_MAX = -8
+COLLECT_AFTER = 20_000
+
+
+@lru_cache(maxsize=1)
+def _libc() -> Any:
+    try:
+        libc = ctypes.CDLL(None)
+        return libc if hasattr(libc, "mallopt") and hasattr(libc, "malloc_trim") else None
+    except (OSError, TypeError):
+        return None
+
+
+def use_one_heap() -> None:
+    """Call it before the first thread begins."""
+    if (libc := _libc()) is not None:
+        libc.mallopt(M_ARENA_MAX, 1)
+
+
+def settle() -> None:
+    """What is there now stays: the collector need not look at it again; what is free goes back."""
+    gc.collect()
+    gc.freeze()
+    # A large body is thousands of objects: with 700 the collector walks it several times while it
+    # is read, without finding anything.
+    gc.set_threshold(COLLECT_AFTER, 20, 20)
+    if (libc := _libc()) is not None:
+        libc.malloc_trim(0)
