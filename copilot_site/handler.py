@@ -258,8 +258,14 @@ async def send_response(
 
 
 async def close_response(response: HttpResponseBase) -> None:
-    """End a stream's generator now, so that its `finally` closes the upstream and records."""
+    """End a stream's generator now, so that its `finally` closes the upstream and records.
+
+    A generator that never began has none to run: `let_go` then ends what the response holds.
+    """
     iterator = getattr(response, "_iterator", None)
     close = getattr(iterator, "aclose", None)
     if close is not None:
         await close()
+    let_go = getattr(response, "let_go", None)
+    if let_go is not None:
+        let_go()

@@ -164,7 +164,14 @@ class Exchange:
                 listener(record)
 
     def abandon(self) -> None:
-        """The answer was never read to its end: the client is gone."""
+        """The answer will not be read any further: the client is gone.
+
+        A stream that had not begun runs no `finally` of its own, so this ends what it holds.
+        """
+        if self.finished:
+            return
+        if self.abort is not None:
+            self.abort(Unavailable("The client has left."))
         self.finish("cancelled", None)
 
     def note_usage(self, usage: Usage) -> None:

@@ -111,6 +111,12 @@ def presented(error: GatewayError) -> GatewayError:
     return error
 
 
+class AnswerStream(StreamingHttpResponse):
+    """A stream with what it holds: `let_go` is called when it is over, also when it never began."""
+
+    let_go: Callable[[], None]
+
+
 class Relay:
     """The way back of one exchange."""
 
@@ -147,9 +153,8 @@ class Relay:
         pipe = self._pipe()
         parser = Parser()
         first = await self._first(pipe, parser)
-        response = StreamingHttpResponse(
-            self._stream(pipe, parser, first), content_type="text/event-stream"
-        )
+        response = AnswerStream(self._stream(pipe, parser, first), content_type="text/event-stream")
+        response.let_go = self.exchange.abandon
         set_headers(response, self.headers)
         response.headers["Cache-Control"] = "no-cache"
         response.headers["X-Accel-Buffering"] = "no"
