@@ -80,14 +80,14 @@ def _last(messages: list[dict[str, Any]]) -> Literal["user", "tool", "assistant"
 
 
 def _has_images(message: dict[str, Any]) -> bool:
-    return any(
-        _is_image(block)
-        or (
-            block.get("type") == "tool_result"
-            and any(_is_image(inner) for inner in _dicts(block.get("content")))
-        )
-        for block in _dicts(message.get("content"))
-    )
+    for block in _dicts(message.get("content")):
+        if _is_image(block):
+            return True
+        if block.get("type") == "tool_result":
+            for inner in _dicts(block.get("content")):
+                if _is_image(inner):
+                    return True
+    return False
 
 
 def _is_image(block: dict[str, Any]) -> bool:

@@ -6,7 +6,6 @@ refuses is taken out here, before the first request. Thinking signatures are nev
 
 import re
 import zlib
-from collections.abc import Iterator
 from typing import Any, Final
 
 from proxy.formats.canonical import ModelFacts
@@ -367,14 +366,15 @@ def _last(blocks: object) -> dict[str, Any] | None:
     return last if isinstance(last, dict) else None
 
 
-def _cache_carriers(body: dict[str, Any]) -> Iterator[dict[str, Any]]:
+def _cache_carriers(body: dict[str, Any]) -> list[dict[str, Any]]:
     """Everything that may carry a cache marker, in the order of the prompt."""
-    yield from dicts_of(body.get("tools"))
-    yield from dicts_of(body.get("system"))
+    carriers = [*dicts_of(body.get("tools")), *dicts_of(body.get("system"))]
     for message in dicts_of(body.get("messages")):
         for block in dicts_of(message.get("content")):
-            yield from dicts_of(block.get("content"))
-            yield block
+            if isinstance(inner := block.get("content"), list):
+                carriers += dicts_of(inner)
+            carriers.append(block)
+    return carriers
 
 
 def _is_billing(block: object) -> bool:
