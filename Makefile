@@ -2,10 +2,10 @@
 PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
-JOBS ?= 2
+JOBS ?= 4
 
 .DEFAULT_GOAL := help
-.PHONY: help install install-dev start demo test test-clients check style types imports lock browser clean
+.PHONY: bench help install install-dev start demo test test-clients check style types imports lock browser clean
 
 help:
 	@echo "make start [ARGS=...]  install what is missing and serve on 127.0.0.1:4141"
@@ -13,6 +13,7 @@ help:
 	@echo "make install           set up .venv only"
 	@echo "make test              the whole gate but style"
 	@echo "make test-clients      real programs against the gateway; needs npm, installs what it runs"
+	@echo "make bench [QUICK=1]   measure, beside nginx and PEERS=peers.toml"
 	@echo "make check             style, types, import contracts and tests"
 
 $(BIN)/python:
@@ -45,7 +46,7 @@ demo: install
 	@$(BIN)/python manage.py demo $(ARGS)
 
 test: install-dev types imports
-	$(BIN)/python -m pytest -n $(JOBS) --dist loadgroup $(ARGS)
+	$(BIN)/python -m pytest -n $(JOBS) --dist loadfile $(ARGS)
 
 # Claude Code, Codex, Gemini CLI, opencode and the libraries, in .venv-clients and node_modules.
 test-clients: install-dev
@@ -62,6 +63,9 @@ types: install-dev
 
 imports: install-dev
 	$(BIN)/lint-imports --no-logo 2>/dev/null || $(BIN)/lint-imports
+
+bench: install
+	@$(BIN)/python -m benchmarks $(if $(QUICK),--quick) $(if $(PEERS),--peers $(PEERS)) $(ARGS)
 
 # After a change of pyproject.toml: pins with hashes, for every platform, installable by plain pip.
 LOCK := $(BIN)/uv pip compile pyproject.toml --universal --python-version 3.11 --generate-hashes \
