@@ -45,13 +45,11 @@ def main() -> None:
     print(table(chosen, running, results))
 
 
-def run(
-    chosen: list[Scenario], running: list[Target], *, repeat: int, seconds: float
-) -> Results:
+def run(chosen: list[Scenario], running: list[Target], *, repeat: int, seconds: float) -> Results:
     results: Results = defaultdict(list)
     for scenario in chosen:
         # Memory does not vary; every further turn would open a thousand streams again.
-        for turn in range(1 if scenario.way == "held" else repeat):
+        for _ in range(1 if scenario.way == "held" else repeat):
             for target in running:
                 if scenario.name in target.skip:
                     continue
@@ -80,9 +78,7 @@ def table(chosen: list[Scenario], running: list[Target], results: Results) -> st
     for scenario in chosen:
         values = {t.name: _median(results.get((scenario.name, t.name)), "value") for t in running}
         cells = [scenario.name, scenario.unit, *(_number(values[t.name]) for t in running)]
-        cells += [
-            _number(_median(results.get((scenario.name, t.name)), "cpu_us")) for t in running
-        ]
+        cells += [_number(_median(results.get((scenario.name, t.name)), "cpu_us")) for t in running]
         if limit:
             cells += [_ratio(scenario, values[name], values[limit]) for name in others]
             cells.append("" if scenario.must is None else f"{scenario.must:g} / {scenario.goal:g}")

@@ -10,7 +10,7 @@ from typing import Any
 
 EVENTS = 50
 STAMP = b"@0000000000000000@"
-WORDS = "the quick brown fox jumps over the lazy dog and runs on ".split()
+WORDS = ("the", "quick", "brown", "fox", "jumps", "over", "the", "lazy", "dog", "and", "runs", "on")
 CHAT_MODEL, MESSAGES_MODEL, RESPONSES_MODEL = "bench-chat", "bench-messages", "bench-responses"
 
 Json = dict[str, Any]

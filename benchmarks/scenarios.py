@@ -12,8 +12,6 @@ from benchmarks.targets import Target
 
 Way = Literal["count", "paced", "mixed", "waiting", "held"]
 CHAT, MESSAGES, RESPONSES = "/chat/completions", "/messages", "/responses"
-# What nginx must ask for where the gateway translates: the upstream's own answer of that size.
-STREAMS = 64
 
 
 @dataclass(frozen=True, slots=True)
@@ -122,13 +120,11 @@ def measure(scenario: Scenario, target: Target, *, seconds: float) -> Figure:
             counted = load.count(call, connections=scenario.connections, seconds=seconds)
             return Figure(counted.per_s, _per(target, cpu, counted.count))
         case "waiting":
-            counted = load.count(
-                call, connections=scenario.connections, seconds=max(seconds, 1.0)
-            )
+            counted = load.count(call, connections=scenario.connections, seconds=max(seconds, 1.0))
             return Figure(counted.p99_ms, _per(target, cpu, counted.count))
         case "paced":
             rounds = max(1, round(seconds))
-            timed = load.paced(call, streams=scenario.connections, rounds=rounds)
+            load.paced(call, streams=scenario.connections, rounds=rounds)
             used = _per(target, cpu, scenario.connections * rounds * EVENTS)
             return Figure(used if used is not None else float("nan"))
         case "mixed":

@@ -198,9 +198,7 @@ def _process(command: list[str], **options: Any) -> Iterator["subprocess.Popen[A
             process.wait()
 
 
-def _wait_for(
-    url: str, headers: dict[str, str], process: "subprocess.Popen[Any] | None"
-) -> None:
+def _wait_for(url: str, headers: dict[str, str], process: "subprocess.Popen[Any] | None") -> None:
     deadline = time.monotonic() + 30
     while time.monotonic() < deadline:
         if process is not None and process.poll() is not None:

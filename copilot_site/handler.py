@@ -230,7 +230,11 @@ class Watcher:
 
 
 async def send_response(
-    response: HttpResponseBase, send: Send, *, watcher: Watcher | None = None, head_only: bool = False
+    response: HttpResponseBase,
+    send: Send,
+    *,
+    watcher: Watcher | None = None,
+    head_only: bool = False,
 ) -> None:
     headers = [(k.encode("latin1"), v.encode("latin1")) for k, v in response.items()]
     headers = [(k.lower(), v) for k, v in headers]

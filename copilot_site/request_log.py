@@ -22,6 +22,7 @@ class Totals:
     failed: int = 0
     nano_aiu: int = 0
     started: float = field(default_factory=time.monotonic)
+    lines: list[str] = field(default_factory=list)
     lock: threading.Lock = field(default_factory=threading.Lock)
 
     def add(self, record: Record) -> None:
@@ -30,7 +31,15 @@ class Totals:
             self.failed += record.outcome not in ("completed", "cancelled")
             self.nano_aiu += record.nano_aiu
 
+    def say_lines(self) -> None:
+        """Write the lines that wait; at the end nobody else does."""
+        if self.lines:
+            text = "\n".join(self.lines) + "\n"
+            self.lines.clear()
+            sys.stderr.write(text)
+
     def summary(self) -> str:
+        self.say_lines()
         minutes = (time.monotonic() - self.started) / 60
         return (
             f"Served {self.requests} requests ({self.failed} failed), "
@@ -78,12 +87,6 @@ def _short(count: int) -> str:
 def start(*, verbose: bool) -> Totals:
     """Write a line to stderr for each finished request from now on."""
     totals = Totals()
-    lines: list[str] = []
-
-    def say_lines() -> None:
-        text = "\n".join(lines) + "\n"
-        lines.clear()
-        sys.stderr.write(text)
 
     def write(record: Record) -> None:
         totals.add(record)
@@ -93,10 +96,10 @@ def start(*, verbose: bool) -> Totals:
         # Control characters of a client must not reach the operator's terminal.
         if not text.isprintable():
             text = "".join(c if c.isprintable() or c == "\n" else "?" for c in text)
-        lines.append(text)
-        if len(lines) == 1:
+        totals.lines.append(text)
+        if len(totals.lines) == 1:
             # One write for all lines of a moment: each costs a system call.
-            asyncio.get_running_loop().call_later(TOGETHER_S, say_lines)
+            asyncio.get_running_loop().call_later(TOGETHER_S, totals.say_lines)
 
     exchange.LISTENERS.append(write)
     return totals

@@ -146,9 +146,7 @@ def betas_for(
     return accepted_betas(asked, route.profile, quirks.needed_betas(body))
 
 
-async def relay(
-    exchange: Exchange, route: Route, upstream: UpstreamResponse
-) -> HttpResponseBase:
+async def relay(exchange: Exchange, route: Route, upstream: UpstreamResponse) -> HttpResponseBase:
     """The answer on its way back; see `proxy.relay`."""
 
     def account(spent: Spent) -> None:
@@ -212,7 +210,6 @@ def disclosure(exchange: Exchange) -> dict[str, str]:
     if exchange.dropped:
         headers["x-gateway-dropped"] = ", ".join(dict.fromkeys(exchange.dropped))[:1000]
     return headers
-
 
 
 async def serve_embeddings(
@@ -298,7 +295,11 @@ async def count(exchange: Exchange, route: Route) -> int:
         except (GatewayError, TimeoutError) as error:
             logger.info("count_tokens falls back to a local count: %s", error)
     # What is counted here is read in the upstream's words; those of Messages count as they are.
-    body = exchange.body if exchange.source == "messages" else prepare(exchange, route, counted=True)[0]
+    body = (
+        exchange.body
+        if exchange.source == "messages"
+        else prepare(exchange, route, counted=True)[0]
+    )
     return await counting.count_locally(body, route.entry.vendor)
 
 

@@ -128,7 +128,9 @@ class Gateway:
                 return found
             time.sleep(0.05)
 
-    def wait_for_records(self, count: int, where: str = "1=1", *values: Any) -> list[dict[str, Any]]:
+    def wait_for_records(
+        self, count: int, where: str = "1=1", *values: Any
+    ) -> list[dict[str, Any]]:
         self.wait_for(lambda: len(self.records(where, *values)) >= count)
         return self.records(where, *values)
 
@@ -199,15 +201,11 @@ def gateway(shared_gateway: Gateway, simulator: SimulatorThread) -> Gateway:
 
 
 @pytest.fixture
-def new_gateway(
-    simulator: SimulatorThread, tmp_path: Path
-) -> Iterator[Callable[..., Gateway]]:
+def new_gateway(simulator: SimulatorThread, tmp_path: Path) -> Iterator[Callable[..., Gateway]]:
     """Start gateways with flags of the test's own."""
     started: list[Gateway] = []
 
-    def make(
-        *arguments: str, token: str | None = "ghu_octocat", **environment: str
-    ) -> Gateway:
+    def make(*arguments: str, token: str | None = "ghu_octocat", **environment: str) -> Gateway:
         signed = ("--github-token", token) if token else ()
         gateway = Gateway(
             tmp_path / f"data{len(started)}", simulator.url, (*signed, *arguments), environment

@@ -42,7 +42,9 @@ def _known(request: HttpRequest) -> Caller:
 
 def sends_key(request: HttpRequest) -> bool:
     """Whether the request carries anything that is meant as a key."""
-    return any(request.headers.get(name) for name in ("Authorization", "x-api-key", "x-goog-api-key"))
+    return any(
+        request.headers.get(name) for name in ("Authorization", "x-api-key", "x-goog-api-key")
+    )
 
 
 def refuse_web_pages(request: HttpRequest) -> None:
