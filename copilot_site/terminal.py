@@ -11,6 +11,7 @@ import os
 import re
 import shutil
 import sys
+from abc import ABC, abstractmethod
 from collections.abc import Iterator
 from typing import Any, NoReturn, Protocol, Self
 
@@ -95,7 +96,7 @@ def _longest(names: str) -> str:
     return max(names.split("/"), key=len)
 
 
-class GatewayCommand(BaseCommand):
+class GatewayCommand(BaseCommand, ABC):
     """A command that ends with a code and never with a traceback for what can be expected."""
 
     requires_system_checks: list[str] = []
@@ -151,8 +152,9 @@ class GatewayCommand(BaseCommand):
     def prepare(self) -> None:
         """What has to be there before `run`."""
 
+    @abstractmethod
     def run(self, **options: Any) -> None:
-        raise NotImplementedError
+        """The command itself. Raises `Failure` when it cannot go on."""
 
     def out(self, text: str) -> None:
         """Data: one or more lines to stdout, as it can show them."""
