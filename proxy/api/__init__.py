@@ -59,7 +59,7 @@ def build() -> NinjaAPI:
     api = GatewayAPI(
         title="Copilot Gateway",
         version=settings.VERSION,
-        description="OpenAI and Anthropic compatible endpoints on GitHub Copilot seats.",
+        description="OpenAI, Anthropic and Gemini compatible endpoints on GitHub Copilot seats.",
         urls_namespace="gateway",
         docs_url="/api/docs",
         openapi_url="/api/openapi.json",
