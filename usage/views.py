@@ -22,8 +22,11 @@ from accounts.access import is_fragment, member_of, page, scope_of, zone_of
 from accounts.models import ApiKey
 from usage import cards, charts, exports, filters, lines, reports
 from usage.filters import Filters
+from usage.recorder import recorder
 from usage.wording import FORMATS
 
+# How long a page waits for a record that has finished and is being written.
+FLUSH_S = 2.0
 EXPORT_TYPES = {"csv": "text/csv; charset=utf-8", "json": "application/json"}
 
 
@@ -90,6 +93,10 @@ def requests(request: HttpRequest) -> HttpResponse:
 def exchange(request: HttpRequest, exchange_id: str) -> HttpResponse:
     """One exchange: the panel beside the list, or its own page."""
     record = reports.find(exchange_id, scope_of(request))
+    if record is None and recorder.waiting:
+        # It may have ended a moment ago: the live page knows of it before the database does.
+        recorder.flush(FLUSH_S)
+        record = reports.find(exchange_id, scope_of(request))
     if record is None:
         raise Http404
     detail = lines.detail(record)

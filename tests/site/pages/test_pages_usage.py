@@ -320,3 +320,20 @@ def test_days_are_cut_in_the_persons_zone(
     found = {label: values for label, values in rows if any(v != "0" for v in values)}
 
     assert f"{day:%a} {day.day} {day:%b}" in found
+
+
+def test_an_exchange_that_ended_a_moment_ago_is_found(
+    world: Any, as_ada: Client, ada: Member
+) -> None:
+    fresh = Record(
+        id="0" * 24,
+        started_at=now(),
+        finished_at=now(),
+        outcome="completed",
+        source="messages",
+        member_id=ada.pk,
+        member=ada.get_username(),
+    )
+    recorder.finish(fresh)
+
+    assert as_ada.get(f"/dashboard/requests/{fresh.id}/").status_code == 200
