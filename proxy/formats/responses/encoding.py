@@ -356,7 +356,8 @@ def _note(tools: dict[str, _ClientTool], wire: dict[str, Any], space: str | None
 
 def _annotation(annotation: dict[str, Any]) -> dict[str, Any] | None:
     """The annotation in this format's words; None for one that has no place here."""
-    if annotation.get("type") in _ANNOTATIONS:
+    kind = annotation.get("type")
+    if isinstance(kind, str) and kind in _ANNOTATIONS:
         return annotation
     url = annotation.get("url")
     if isinstance(url, str):

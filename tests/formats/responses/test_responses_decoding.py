@@ -5,7 +5,7 @@ import json
 from typing import Any
 
 import pytest
-from hypothesis import HealthCheck, given, settings
+from hypothesis import HealthCheck, example, given, settings
 from hypothesis import strategies as st
 
 from proxy.errors import UpstreamFailed
@@ -524,6 +524,7 @@ CLEAN = {"copilot": COPILOT, **streams()}
 
 
 @settings(max_examples=600, deadline=None, database=None, suppress_health_check=list(HealthCheck))
+@example("stream_annotations", 45, [11, 0], [])
 @given(
     st.sampled_from(sorted(CLEAN)),
     st.integers(0, 60),
