@@ -12,9 +12,15 @@ from pathlib import Path
 from typing import Any
 
 import httpx
+import hypothesis
 import pytest
 
 from simulator.testing import SimulatorThread
+
+# The gate tries the same examples each time; on a desk they are new ones at every run.
+hypothesis.settings.register_profile("gate", derandomize=True)
+if os.environ.get("CI"):
+    hypothesis.settings.load_profile("gate")
 
 ROOT = Path(__file__).resolve().parent.parent
 START_TIMEOUT_S = 60
