@@ -16,7 +16,7 @@ from django.utils.timezone import now
 
 from accounts import audit
 from accounts.members import solo_member
-from accounts.models import Account, ApiKey, Member
+from accounts.models import Account, ApiKey, Lane, Member, Team
 from accounts.snapshots import Snapshot
 
 MARK = "cgw_"
@@ -46,6 +46,14 @@ class Caller:
     needs_approval: bool = False
     allows_web_search: bool = False
     expires_at: datetime | None = None
+    team_id: int | None = None
+    team: str = ""
+    cost_centre: str = ""
+    pool_id: int | None = None
+    is_auditor: bool = False
+    is_batch: bool = False
+    stores_bodies_until: datetime | None = None
+    created_at: datetime | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -144,12 +152,13 @@ def _revision() -> object:
         active=Count("pk", filter=Q(is_active=True)),
         admins=Count("pk", filter=Q(is_superuser=True)),
     )
-    return (*keys.values(), *members.values(), settings.REQUIRE_KEYS)
+    teams = Team.objects.aggregate(n=Count("pk"), at=Max("updated_at"))
+    return (*keys.values(), *members.values(), *teams.values(), settings.REQUIRE_KEYS)
 
 
 def _load() -> KeyRing:
     entries: dict[bytes, Entry] = {}
-    for key in ApiKey.objects.select_related("owner"):
+    for key in ApiKey.objects.select_related("owner__team"):
         refusal = "revoked" if key.revoked_at else "" if key.owner.is_active else "inactive"
         entries[bytes(key.digest)] = Entry(_caller(key), refusal)
     return KeyRing(entries, None if settings.REQUIRE_KEYS else _solo_caller())
@@ -173,6 +182,30 @@ def _caller(key: ApiKey) -> Caller:
         needs_approval=key.needs_approval,
         allows_web_search=key.allows_web_search,
         expires_at=key.expires_at,
+        pool_id=key.pool_id,
+        is_batch=key.lane == Lane.BATCH,
+        stores_bodies_until=key.stores_bodies_until,
+        created_at=key.created_at,
+        **_person(key.owner),
+    )
+
+
+class Person(TypedDict):
+    """What a caller is by its member, not by its key."""
+
+    team_id: int | None
+    team: str
+    cost_centre: str
+    is_auditor: bool
+
+
+def _person(member: Member) -> Person:
+    team = member.team
+    return Person(
+        team_id=None if team is None else team.pk,
+        team="" if team is None else team.name,
+        cost_centre="" if team is None else team.cost_centre,
+        is_auditor=member.is_auditor,
     )
 
 
@@ -188,6 +221,7 @@ def _solo_caller() -> Caller | None:
         member=member.get_username(),
         is_admin=member.is_superuser,
         allows_web_search=settings.GATEWAY_WEB_SEARCH,
+        **_person(member),
     )
 
 

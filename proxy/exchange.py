@@ -85,6 +85,9 @@ class Exchange:
             member=caller.member,
             key_id=caller.key_id,
             key=caller.key_name,
+            team_id=caller.team_id,
+            team=caller.team,
+            cost_centre=caller.cost_centre,
             bytes_in=len(request.body),
         )
         return cls(

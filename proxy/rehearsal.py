@@ -10,13 +10,14 @@ from django.http import HttpRequest
 
 from accounts.auth import Caller
 from proxy import routing
-from proxy.admission import check_model, read_body
+from proxy.admission import check_model
 from proxy.attempts import attempt_headers
 from proxy.errors import GatewayError, InvalidRequest
 from proxy.exchange import Exchange
 from proxy.formats import FORMATS
 from proxy.formats.canonical import Message, Request
 from proxy.pipeline import disclosure, prepare
+from proxy.reading import read_body
 from proxy.routing import Route
 
 PATHS: Final = {

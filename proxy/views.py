@@ -23,9 +23,9 @@ from accounts.forms import NewKeyForm, RevokeForm
 from accounts.keys import Caller
 from accounts.models import ApiKey, Member
 from proxy import approval, health_lines, model_table, snippets
-from proxy.admission import decode_json
 from proxy.errors import GatewayError
 from proxy.formats import FORMATS
+from proxy.reading import decode_json
 from proxy.rehearsal import rehearse
 from usage import cards, charts, reports
 from usage.wording import outcome_word

@@ -57,6 +57,9 @@ class Record(msgspec.Struct, kw_only=True, omit_defaults=True):
     conversation: str = ""
     parent: str = ""
     upstream_request_id: str = ""
+    team_id: int | None = None
+    team: str = ""
+    cost_centre: str = ""
     initiator: str = ""
     initiator_rule: str = ""
     dropped: list[Any] = []
@@ -69,6 +72,7 @@ class Record(msgspec.Struct, kw_only=True, omit_defaults=True):
     reasoning_tokens: int = 0
     usage_estimated: bool = False
     nano_aiu: int = 0
+    estimated_nano_aiu: int = 0
     cost_source: str = "none"
     queue_ms: int = 0
     upstream_ms: int | None = None

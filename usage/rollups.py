@@ -1,7 +1,7 @@
 """Hourly sums of usage records: what charts, budgets and forecasts read.
 
 A rollup is the sum of the records that began in one UTC hour, for one combination of member, key,
-account, model, client and outcome. Records are added in the transaction that inserts them, so a
+account, team, model, client and outcome. Records are added in the transaction that inserts them, so a
 rollup always equals its records; `rebuild` makes it so again after a repair.
 """
 
@@ -27,14 +27,16 @@ SUMS = (
     "estimated_nano_aiu",
     "total_ms",
 )
-COMBINATION = ("hour", "member_id", "key_id", "account_id", "model", "client", "outcome")
+COMBINATION = (
+    "hour", "member_id", "key_id", "account_id", "team_id", "model", "client", "outcome",
+)  # fmt: skip
 HOUR = timedelta(hours=1)
 # 2^20 ms is 17 minutes; whatever took longer is as slow.
 MAX_BUCKET = 40
 MOST = 2**63 - 1
 _COLUMNS = (
-    "started_at", "member_id", "key_id", "account_id", "model_used", "model_asked", "client",
-    "outcome", "input_tokens", "output_tokens", "cache_read_tokens", "cache_write_tokens",
+    "started_at", "member_id", "key_id", "account_id", "team_id", "model_used", "model_asked",
+    "client", "outcome", "input_tokens", "output_tokens", "cache_read_tokens", "cache_write_tokens",
     "reasoning_tokens", "nano_aiu", "cost_source", "total_ms", "first_token_ms",
 )  # fmt: skip
 
@@ -46,6 +48,7 @@ class Summable(Protocol):
     member_id: Any
     key_id: Any
     account_id: Any
+    team_id: Any
     model_used: Any
     model_asked: Any
     client: Any
@@ -154,6 +157,7 @@ def _group(records: Iterable[Summable]) -> dict[tuple[Any, ...], Rollup]:
             record.member_id or 0,
             record.key_id or 0,
             record.account_id or 0,
+            record.team_id or 0,
             record.model_used or record.model_asked,
             record.client,
             record.outcome,

@@ -12,9 +12,10 @@ from accounts.errors import AccountUnavailable
 from accounts.hosts import client_address
 from accounts.models import Account
 from proxy import routing
-from proxy.admission import decode_json, gates
+from proxy.admission import gates
 from proxy.api.callers import authenticate
 from proxy.errors import Forbidden, NotFound, Unavailable
+from proxy.reading import decode_json
 from proxy.rehearsal import rehearse
 from usage import quota
 

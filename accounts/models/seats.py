@@ -1,43 +1,56 @@
-"""Who may call and with whose seat: members, GitHub accounts, API keys, sign-ins, the audit log."""
-
-from typing import Any
+"""The seats: GitHub accounts, pools of the organisation's, sign-ins, and how we present ourselves."""
 
 from django.conf import settings
-from django.contrib.auth.models import AbstractUser
 from django.db import models
 from django.utils.timezone import now
 
 from accounts.encryption import EncryptedTextField, no_secret
+from accounts.models.limits import Limited, TouchedQuerySet
 
 
-class TouchedQuerySet(models.QuerySet[Any]):
-    """`update()` that keeps `updated_at` true: the in-memory copies reload when it moves."""
+class Pool(models.Model):
+    """Seats owned by the organisation, which keys or teams of it share. Never personal accounts.
 
-    def update(self, **kwargs: Any) -> int:
-        kwargs.setdefault("updated_at", now())
-        return super().update(**kwargs)
+    `failover` lets what no conversation binds move on to another seat of the pool when one fails.
+    """
 
-
-class Member(AbstractUser):
-    """A person of the team. `is_superuser` is an administrator."""
-
+    name = models.CharField(max_length=100, unique=True)
+    failover = models.BooleanField(default=False)
+    note = models.TextField(blank=True)
+    created_at = models.DateTimeField(auto_now_add=True)
     updated_at = models.DateTimeField(auto_now=True, db_index=True)
-    time_zone = models.CharField(max_length=64, blank=True)
-    theme = models.CharField(
-        max_length=8,
-        default="system",
-        choices=[("system", "System"), ("light", "Light"), ("dark", "Dark")],
-    )
 
-    class Meta(AbstractUser.Meta):
-        verbose_name = "member"
+    objects = TouchedQuerySet.as_manager()
 
-    @property
-    def display_name(self) -> str:
-        return self.get_full_name() or self.get_username()
+    class Meta:
+        ordering = ["name"]
+
+    def __str__(self) -> str:
+        return self.name
 
 
-class Account(models.Model):
+class GitHubApp(models.Model):
+    """An App of the organisation that may ask Copilot in its name.
+
+    `issuer` is the App's client id or id. Source: docs/upstream.md#installation-tokens.
+    """
+
+    name = models.CharField(max_length=100, unique=True)
+    issuer = models.CharField(max_length=64)
+    private_key = EncryptedTextField(blank=True, default=no_secret)
+    host = models.CharField(max_length=255, default="github.com")
+    created_at = models.DateTimeField(auto_now_add=True)
+    updated_at = models.DateTimeField(auto_now=True)
+
+    class Meta:
+        ordering = ["name"]
+        verbose_name = "GitHub App"
+
+    def __str__(self) -> str:
+        return self.name
+
+
+class Account(Limited):
     """A GitHub account whose Copilot seat is used. Secrets are ciphertext in the database."""
 
     class State(models.TextChoices):
@@ -53,6 +66,7 @@ class Account(models.Model):
 
         EXCHANGE = "exchange", "Exchanged for a Copilot token"
         DIRECT = "direct", "Sent as it is"
+        INSTALLATION = "installation", "Installation token of a GitHub App"
 
     class Plan(models.TextChoices):
         """What the operator says with --account-type; the account's documents overrule it."""
@@ -71,6 +85,15 @@ class Account(models.Model):
         on_delete=models.SET_NULL,
         related_name="accounts",
     )
+    # Only seats of the organisation are pooled; a personal account serves its owner.
+    pool = models.ForeignKey(
+        Pool, null=True, blank=True, on_delete=models.SET_NULL, related_name="accounts"
+    )
+    weight = models.PositiveSmallIntegerField(default=1, db_default=1)
+    app = models.ForeignKey(
+        GitHubApp, null=True, blank=True, on_delete=models.PROTECT, related_name="accounts"
+    )
+    installation_id = models.BigIntegerField(null=True, blank=True)
     account_type = models.CharField(max_length=16, choices=Plan.choices, default=Plan.INDIVIDUAL)
     credential_kind = models.CharField(
         max_length=16, choices=CredentialKind.choices, default=CredentialKind.EXCHANGE
@@ -118,52 +141,6 @@ class Account(models.Model):
         return self.login
 
 
-class ApiKey(models.Model):
-    """A caller's key: SHA-256 of `cgw_` + 32 random bytes, shown once. Zero or empty means no limit."""
-
-    name = models.CharField(max_length=100)
-    prefix = models.CharField(max_length=16, unique=True)
-    digest = models.BinaryField(max_length=32, unique=True)
-    owner = models.ForeignKey(
-        settings.AUTH_USER_MODEL, on_delete=models.CASCADE, related_name="api_keys"
-    )
-    account = models.ForeignKey(
-        Account, null=True, blank=True, on_delete=models.SET_NULL, related_name="api_keys"
-    )
-    models_allowed = models.JSONField(default=list, blank=True)
-    requests_per_minute = models.PositiveIntegerField(default=0)
-    concurrency = models.PositiveIntegerField(default=0)
-    budget_day_nano_aiu = models.BigIntegerField(default=0)
-    budget_month_nano_aiu = models.BigIntegerField(default=0)
-    needs_approval = models.BooleanField(default=False)
-    # A default of the database, so that code of before the column can still make keys.
-    allows_web_search = models.BooleanField(default=False, db_default=False)
-    is_admin = models.BooleanField(default=False)
-    expires_at = models.DateTimeField(null=True, blank=True)
-    revoked_at = models.DateTimeField(null=True, blank=True)
-    created_at = models.DateTimeField(auto_now_add=True)
-    updated_at = models.DateTimeField(auto_now=True, db_index=True)
-    last_used_at = models.DateTimeField(null=True, blank=True)
-
-    objects = TouchedQuerySet.as_manager()
-
-    class Meta:
-        ordering = ["name"]
-        verbose_name = "API key"
-
-    def __str__(self) -> str:
-        return f"{self.name} ({self.prefix}…)"
-
-    @property
-    def state(self) -> str:
-        """active, expired or revoked."""
-        if self.revoked_at:
-            return "revoked"
-        if self.expires_at and self.expires_at <= now():
-            return "expired"
-        return "active"
-
-
 class DeviceLogin(models.Model):
     """One run of GitHub's device flow, shared by terminal, page and admin."""
 
@@ -205,18 +182,6 @@ class DeviceLogin(models.Model):
         return f"{self.user_code} ({self.state})"
 
 
-class SignInLink(models.Model):
-    """A link that signs its member in once, for ten minutes. Stored as SHA-256."""
-
-    digest = models.BinaryField(max_length=32, unique=True)
-    member = models.ForeignKey(settings.AUTH_USER_MODEL, on_delete=models.CASCADE)
-    expires_at = models.DateTimeField()
-    used_at = models.DateTimeField(null=True, blank=True)
-
-    def __str__(self) -> str:
-        return f"for {self.member}, until {self.expires_at:%H:%M}"
-
-
 class UpstreamProfile(models.Model):
     """How the gateway presents itself to GitHub and Copilot: dated data, changed without a release.
 
@@ -252,21 +217,3 @@ class UpstreamProfile(models.Model):
 
     def __str__(self) -> str:
         return self.name
-
-
-class AuditEntry(models.Model):
-    """Who did what to what, when and from where. Rows are only ever added."""
-
-    at = models.DateTimeField(default=now, db_index=True)
-    actor = models.CharField(max_length=150)
-    action = models.CharField(max_length=64, db_index=True)
-    target = models.CharField(max_length=200, blank=True)
-    detail = models.JSONField(default=dict, blank=True)
-    address = models.CharField(max_length=64, blank=True)
-
-    class Meta:
-        ordering = ["-at"]
-        verbose_name_plural = "audit entries"
-
-    def __str__(self) -> str:
-        return f"{self.actor} {self.action} {self.target}"
