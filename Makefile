@@ -5,7 +5,7 @@ BIN := $(VENV)/bin
 JOBS ?= 4
 
 .DEFAULT_GOAL := help
-.PHONY: bench help install install-dev start demo test test-clients check style types imports lock browser clean
+.PHONY: audit fuzz bench help install install-dev start demo test test-clients check style types imports lock browser clean
 
 help:
 	@echo "make start [ARGS=...]  install what is missing and serve on 127.0.0.1:4141"
@@ -13,6 +13,8 @@ help:
 	@echo "make install           set up .venv only"
 	@echo "make test              the whole gate but style"
 	@echo "make test-clients      real programs against the gateway; needs npm, installs what it runs"
+	@echo "make fuzz [SECONDS=60] fuzz the readers of streams and formats; what is found becomes a test"
+	@echo "make audit             known weaknesses, licences and a bill of materials"
 	@echo "make bench [QUICK=1]   measure, beside nginx and PEERS=peers.toml"
 	@echo "make check             style, types, import contracts and tests"
 
@@ -64,6 +66,19 @@ types: install-dev
 imports: install-dev
 	$(BIN)/lint-imports --no-logo 2>/dev/null || $(BIN)/lint-imports
 
+audit: install-dev
+	@$(BIN)/python .ci/audit
+
+# Seconds for each target. A finding is written to tests/fuzz/seeds and ends the run.
+SECONDS ?= 60
+fuzz: install-dev
+	@mkdir -p build; set -e; for target in frames requests answers taps; do \
+		echo "fuzzing $$target for $(SECONDS) s"; \
+		$(BIN)/python -m tests.fuzz $$target -max_total_time=$(SECONDS) > build/fuzz.log 2>&1 || \
+			{ tail -40 build/fuzz.log; exit 1; }; \
+		tail -1 build/fuzz.log; \
+	done
+
 bench: install
 	@$(BIN)/python -m benchmarks $(if $(QUICK),--quick) $(if $(PEERS),--peers $(PEERS)) $(ARGS)
 
@@ -75,4 +90,4 @@ lock: install-dev
 	$(LOCK) --extra dev -c requirements.txt -o requirements-dev.txt
 
 clean:
-	rm -rf $(VENV) .venv-clients tests/clients/real/node_modules .mypy_cache .ruff_cache .pytest_cache .hypothesis
+	rm -rf build $(VENV) .venv-clients tests/clients/real/node_modules .mypy_cache .ruff_cache .pytest_cache .hypothesis

@@ -125,6 +125,17 @@ class Parser:
             self._event = value
 
 
+def as_utf8(data: bytes) -> bytes:
+    """`data` itself where it is valid; each broken part becomes U+FFFD."""
+    if data.isascii():
+        return data
+    try:
+        data.decode()
+    except UnicodeDecodeError:
+        return data.decode("utf-8", "replace").encode()
+    return data
+
+
 def render(data: bytes, event: bytes | None = None) -> bytes:
     """One frame as bytes; `data` must be one line."""
     if event is None:

@@ -35,7 +35,7 @@ from proxy.formats.chat_completions.wire import (
     usage_body,
 )
 from proxy.formats.contract import Answer
-from proxy.formats.sse import Frame
+from proxy.formats.sse import Frame, as_utf8
 
 Body = dict[str, Any]
 _OBJECT = "chat.completion.chunk"
@@ -81,7 +81,7 @@ class ChatTap:
         """Raises `UpstreamFailed` for what is no JSON or no chunk."""
         if self._ended:
             return b""
-        data = frame.data
+        data = as_utf8(frame.data)
         mould = self._mould
         if mould is not None and not self._done_choices and mould.fullmatch(data):
             return b"data: " + data + b"\n\n"
