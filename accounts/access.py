@@ -1,4 +1,8 @@
-"""Who may see a page: signed in, or come with a one-use link. What one may not see is not there."""
+"""Who may see a page: signed in, or come with a one-use link. What one may not see is not there.
+
+An auditor sees what an administrator sees and changes nothing: whatever they send to a page is
+refused here, in one place, except to what is their own (`own_page`).
+"""
 
 import zoneinfo
 from collections.abc import Callable
@@ -8,6 +12,7 @@ from typing import Concatenate, ParamSpec, cast
 
 from django.contrib.auth import login
 from django.contrib.auth.views import redirect_to_login
+from django.core.exceptions import PermissionDenied
 from django.http import Http404, HttpRequest, HttpResponseBase, HttpResponseRedirect
 from django.shortcuts import redirect
 from django.utils import timezone
@@ -19,6 +24,7 @@ from accounts.models import Member
 P = ParamSpec("P")
 View = Callable[Concatenate[HttpRequest, P], HttpResponseBase]
 BACKEND = "django.contrib.auth.backends.ModelBackend"
+SAFE_METHODS = frozenset({"GET", "HEAD", "OPTIONS"})
 
 
 def member_of(request: HttpRequest) -> Member:
@@ -26,10 +32,24 @@ def member_of(request: HttpRequest) -> Member:
     return cast(Member, request.user)
 
 
+def oversees(member: Member) -> bool:
+    """An administrator or an auditor: who sees what belongs to all."""
+    return member.is_superuser or member.is_auditor
+
+
+def sees_all(request: HttpRequest) -> bool:
+    return oversees(member_of(request))
+
+
+def may_change(request: HttpRequest) -> bool:
+    """False for an auditor, who only reads."""
+    return not member_of(request).is_auditor
+
+
 def scope_of(request: HttpRequest) -> int | None:
-    """The member whose rows may be seen, None for an administrator, who may see all."""
+    """The member whose rows may be seen, None for who may see all."""
     member = member_of(request)
-    return None if member.is_superuser else member.pk
+    return None if oversees(member) else member.pk
 
 
 def zone_of(request: HttpRequest) -> tzinfo:
@@ -47,7 +67,10 @@ def read_zone(name: str) -> tzinfo | None:
 
 
 def sign_in(request: HttpRequest, member: Member) -> None:
-    """Begin a session under a new id. A member signs in from the login page or by a link."""
+    """Begin a session under a new id, for who came by a link: it stands for every factor."""
+    from allauth.account.internal.flows.login import record_authentication
+
+    record_authentication(request, member, method="link")
     login(request, member, backend=BACKEND)
 
 
@@ -56,22 +79,24 @@ def _by_link(request: HttpRequest) -> HttpResponseBase | None:
     token = request.GET.get("signin")
     if token is None:
         return None
-    from accounts import links
+    from accounts import links, tries
 
     query = request.GET.copy()
     del query["signin"]
     clean = f"{request.path}?{query.urlencode()}" if query else request.path
-    member = links.redeem(token)
+    address = address_of(request)
+    member = None if tries.LINK.are_used_up(address) else links.redeem(token)
     if member is not None:
         sign_in(request, member)
         return HttpResponseRedirect(clean)
+    tries.LINK.count(address)
     if request.user.is_authenticated:
         return HttpResponseRedirect(clean)
     return redirect("/dashboard/sign-in/?link=ended")
 
 
-def page(view: View[P]) -> View[P]:
-    """For signed-in people, rendered in their time zone."""
+def own_page(view: View[P]) -> View[P]:
+    """For signed-in people, rendered in their time zone: what is one's own, also an auditor's."""
 
     @wraps(view)
     def inner(request: HttpRequest, /, *args: P.args, **kwargs: P.kwargs) -> HttpResponseBase:
@@ -88,12 +113,48 @@ def page(view: View[P]) -> View[P]:
     return inner
 
 
+def page(view: View[P]) -> View[P]:
+    """For signed-in people. What an auditor sends is refused with 403."""
+
+    @wraps(view)
+    def inner(request: HttpRequest, /, *args: P.args, **kwargs: P.kwargs) -> HttpResponseBase:
+        if request.method not in SAFE_METHODS and not may_change(request):
+            raise PermissionDenied
+        return view(request, *args, **kwargs)
+
+    return own_page(inner)
+
+
+def doing_page(view: View[P]) -> View[P]:
+    """For who may act: forms that make or change something. For an auditor they do not exist."""
+
+    @wraps(view)
+    def inner(request: HttpRequest, /, *args: P.args, **kwargs: P.kwargs) -> HttpResponseBase:
+        if not may_change(request):
+            raise Http404
+        return view(request, *args, **kwargs)
+
+    return page(inner)
+
+
 def admin_page(view: View[P]) -> View[P]:
     """For administrators; for others the page does not exist."""
 
     @wraps(view)
     def inner(request: HttpRequest, /, *args: P.args, **kwargs: P.kwargs) -> HttpResponseBase:
         if not member_of(request).is_superuser:
+            raise Http404
+        return view(request, *args, **kwargs)
+
+    return page(inner)
+
+
+def overseer_page(view: View[P]) -> View[P]:
+    """For administrators, and for auditors to read; for others the page does not exist."""
+
+    @wraps(view)
+    def inner(request: HttpRequest, /, *args: P.args, **kwargs: P.kwargs) -> HttpResponseBase:
+        if not sees_all(request):
             raise Http404
         return view(request, *args, **kwargs)
 

@@ -11,10 +11,10 @@ from django.conf import settings
 from django.db import Error
 from django.utils.timezone import now
 
-from accounts.keys import MARK, Caller, KeyRing, digest_of, ring
+from accounts.keys import MARK, NOT_AGREED, Caller, KeyRing, digest_of, ring
 from accounts.models import ApiKey
 
-__all__ = ["Caller", "Refused", "Unavailable", "authenticate", "learn"]
+__all__ = ["Caller", "NotAgreed", "Refused", "Unavailable", "authenticate", "learn"]
 
 MAX_KEY_CHARS: Final = 512
 # How long known keys are served while the database is away.
@@ -37,6 +37,23 @@ class Refused(Exception):
         self.reason = reason
         self.caller = caller
         self.digest = digest
+
+
+class NotAgreed(Refused):
+    """The key is valid; its owner has not agreed to the newest notice of acceptable use."""
+
+    code = "notice_not_acknowledged"
+    page = "/dashboard/notice/"
+
+    def __init__(self, caller: Caller) -> None:
+        super().__init__(NOT_AGREED, caller)
+
+    def words(self, base_url: str) -> str:
+        """What the client is told. `base_url` is this gateway's as the client knows it."""
+        return (
+            "Read the notice of acceptable use and agree to it in the browser, "
+            f"at {base_url}{self.page}; then the key works."
+        )
 
 
 class Unavailable(Exception):
@@ -117,9 +134,11 @@ def _valid(keys: KeyRing, value: str) -> Caller:
     entry = keys.entries.get(digest)
     if entry is None:
         raise Refused("unknown", digest=digest if value.startswith(MARK) else None)
-    if entry.refusal:
-        raise Refused(entry.refusal, entry.caller)
     caller = entry.caller
+    if entry.refusal not in ("", NOT_AGREED):
+        raise Refused(entry.refusal, caller)
     if caller.expires_at is not None and caller.expires_at <= now():
         raise Refused("expired", caller)
+    if entry.refusal:
+        raise NotAgreed(caller)
     return caller

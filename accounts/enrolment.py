@@ -16,6 +16,7 @@ from accounts.models import Account, Member
 
 DIRECT: Final = Account.CredentialKind.DIRECT
 EXCHANGE: Final = Account.CredentialKind.EXCHANGE
+INSTALLATION: Final = Account.CredentialKind.INSTALLATION
 # Installation tokens belong to an app, not to a person: GitHub names nobody for them.
 INSTALLATION_LOGIN: Final = "installation"
 
@@ -42,7 +43,8 @@ async def add_account(
     """Check the token and its seat with GitHub and store it, in place of an older one.
 
     A known account keeps its owner, and stays frozen or paused if it is; the owner is set on
-    accounts that have none. Raises `GitHubRefused`, whose message says what to do, and then
+    accounts that have none. What belongs to another member, or to a pool of the organisation, only
+    an administrator may sign in again. Raises `GitHubRefused`, whose message says what to do, and then
     stores nothing.
     """
     token = github.check_token(github_token)
@@ -132,9 +134,13 @@ def _store(
 ) -> Account:
     account = _existing(found, host) or Account(host=host)
     is_new = account.pk is None
+    _check_owner(account, owner)
     account.login = found.login
     account.github_id = found.github_id or account.github_id
-    account.owner = account.owner or owner
+    # An administrator who signs in a seat of the organisation does not make it their own.
+    stays_ownerless = not is_new and (account.pool_id is not None or _is_admin(owner))
+    if not stays_ownerless:
+        account.owner = account.owner or owner
     account.account_type = account_type
     account.credential_kind = found.kind
     account.token_kind = github.token_kind(token)
@@ -153,6 +159,29 @@ def _store(
         states.set_state(account, Account.State.ACTIVE, "", None, who)
     account.refresh_from_db()
     return account
+
+
+def _is_admin(person: Member | None) -> bool:
+    return person is not None and person.is_superuser
+
+
+def _check_owner(account: Account, person: Member | None) -> None:
+    """Raise `GitHubRefused` when the account is not this person's to sign in."""
+    if person is None or person.is_superuser:
+        return
+    if account.owner_id not in (None, person.pk):
+        raise GitHubRefused(
+            f"{account.login} is connected by another member already. One seat serves one person: "
+            "use an account of your own, or let them disconnect theirs first.",
+            status=0,
+            reason=refusals.UNUSABLE,
+        )
+    if account.pool_id is not None or account.credential_kind == INSTALLATION:
+        raise GitHubRefused(
+            f"{account.login} is a seat of the organisation. Only an administrator signs it in.",
+            status=0,
+            reason=refusals.UNUSABLE,
+        )
 
 
 def _existing(found: Found, host: str) -> Account | None:

@@ -107,6 +107,7 @@ class NewKeyForm(forms.Form):
 
     def __init__(self, *args: Any, member: Member, **kwargs: Any) -> None:
         super().__init__(*args, **kwargs)
+        self.member = member
         accounts, owners = self.fields["account"], self.fields["owner"]
         assert isinstance(accounts, forms.ModelChoiceField)
         assert isinstance(owners, forms.ModelChoiceField)
@@ -132,6 +133,13 @@ class NewKeyForm(forms.Form):
     def clean_models_allowed(self) -> list[str]:
         names = str(self.cleaned_data["models_allowed"]).split(",")
         return list(dict.fromkeys(name.strip() for name in names if name.strip()))
+
+    def clean(self) -> dict[str, Any]:
+        data = super().clean() or {}
+        account, owner = data.get("account"), data.get("owner") or self.member
+        if account is not None and account.owner not in (None, owner):
+            self.add_error("account", _("This account belongs to another person."))
+        return data
 
     def limits(self) -> dict[str, Any]:
         """The limits as `accounts.keys.create` takes them."""

@@ -30,6 +30,7 @@ __all__ = [
     "copilot_host",
     "credential_kind_for",
     "exchange",
+    "installation_token",
     "poll_device_flow",
     "start_device_flow",
     "token_kind",
@@ -127,6 +128,58 @@ async def whoami(github_token: str, *, host: str = DOTCOM) -> dict[str, Any]:
     return answer
 
 
+class NoteRefused(GitHubRefused):
+    """GitHub does not believe an App's proof. `said_at` is GitHub's time, for clocks that differ."""
+
+    def __init__(self, message: str, *, said_at: datetime | None) -> None:
+        super().__init__(message, status=401, reason=refusals.REVOKED)
+        self.said_at = said_at
+
+
+async def installation_token(
+    note: str, installation_id: int, *, host: str = DOTCOM
+) -> tuple[dict[str, Any], datetime | None]:
+    """A token of an App's installation, for Copilot alone: `token`, `expires_at`; GitHub's time.
+
+    `note` is the App's proof. Raises `NoteRefused` and `GitHubRefused`.
+    Source: docs/upstream.md#installation-tokens.
+    """
+    headers = {
+        "accept": "application/vnd.github+json",
+        "authorization": f"Bearer {note}",
+        "content-type": "application/json",
+        "user-agent": active_profile().user_agent,
+        "x-github-api-version": USER_API_VERSION,
+    }
+    url = f"{api_url(host)}/app/installations/{installation_id}/access_tokens"
+    # No more than it is needed for: the App may hold other permissions.
+    wanted = orjson.dumps({"permissions": {"copilot_requests": "write"}})
+    status, answered, body = await _call("POST", url, headers, wanted)
+    parsed = _json(body)
+    said_at = _date(answered.get("date", ""))
+    if status == 401:
+        raise NoteRefused(refusals.APP_UNKNOWN, said_at=said_at)
+    if status not in (200, 201):
+        raise _installation_refusal(status, answered, parsed, note)
+    token = (parsed or {}).get("token")
+    if parsed is None or not isinstance(token, str) or not _is_sendable(token):
+        raise _unreadable(status)
+    return parsed, said_at
+
+
+def _installation_refusal(
+    status: int, headers: Mapping[str, str], body: Mapping[str, Any] | None, secret: str
+) -> GitHubRefused:
+    said = str((body or {}).get("message") or "").lower()
+    if status == 404:
+        return GitHubRefused(refusals.APP_NOT_INSTALLED, status=status, reason=refusals.NOT_ALLOWED)
+    if status == 403 and "suspended" in said:
+        return GitHubRefused(refusals.APP_SUSPENDED, status=status, reason=refusals.FORBIDDEN)
+    if status == 422 or (status == 403 and "permission" in said):
+        return GitHubRefused(refusals.APP_WITHOUT_PERMISSION, status=403, reason=refusals.FORBIDDEN)
+    return _refusal(status, headers, body, secret)
+
+
 def token_kind(token: str) -> str:
     """ghu, gho, ghp, ghs, github_pat or, for anything else, unknown."""
     return next((kind for kind in _KINDS if token.startswith(f"{kind}_")), "unknown")
@@ -192,18 +245,20 @@ async def _get(url: str, headers: Mapping[str, str], secret: str) -> dict[str, A
     status, answered, body = await _call("GET", url, headers, None)
     parsed = _json(body)
     if status != 200:
-        raise _refusal(status, answered, parsed, secret)
+        raise _refusal(status, answered, parsed or _sentence(body), secret)
     if parsed is None:
         raise _unreadable(status)
     return parsed
 
 
 async def _call(
-    method: str, url: str, headers: Mapping[str, str], form: Mapping[str, str] | None
+    method: str, url: str, headers: Mapping[str, str], sent: Mapping[str, str] | bytes | None
 ) -> tuple[int, httpx.Headers, bytes]:
     """Status, headers and body within the time limit. Redirects are not followed: a token goes
-    nowhere that settings do not name.
+    nowhere that settings do not name. `sent` is a form, or bytes as they are.
     """
+    form = sent if isinstance(sent, Mapping) else None
+    content = sent if isinstance(sent, bytes) else None
     limit_s = float(getattr(settings, "GATEWAY_GITHUB_TIMEOUT_S", TIMEOUT_S))
     try:
         async with (
@@ -214,7 +269,9 @@ async def _call(
                 verify=_tls(),
                 follow_redirects=False,
             ) as client,
-            client.stream(method, url, headers=dict(headers), data=form) as response,
+            client.stream(
+                method, url, headers=dict(headers), data=form, content=content
+            ) as response,
         ):
             body = bytearray()
             async for chunk in response.aiter_bytes():
@@ -251,6 +308,12 @@ def _json(body: bytes) -> dict[str, Any] | None:
     return parsed if isinstance(parsed, dict) else None
 
 
+def _sentence(body: bytes) -> dict[str, Any] | None:
+    """An error that came as a line of bare text, in the place where JSON would have it."""
+    text = body[:500].decode("utf-8", "replace").strip()
+    return {"message": text} if text and "<" not in text and "{" not in text else None
+
+
 def _form(body: bytes) -> dict[str, Any] | None:
     text = body.decode("utf-8", "replace").strip()
     if "<" in text or "=" not in text:
@@ -285,6 +348,13 @@ def _refusal(
     if status == 404:
         text = refusals.TEXTS[refusals.NOT_ALLOWED]
         return GitHubRefused(text, status=status, reason=refusals.NOT_ALLOWED)
+    if status == 466 or (status == 400 and refusals.refused_header(said)):
+        return GitHubRefused(
+            f"GitHub refuses how the gateway presents itself: {said or f'status {status}'}. Check "
+            "the active upstream profile in the admin.",
+            status=status,
+            reason=refusals.CLIENT_REFUSED,
+        )
     return GitHubRefused(
         f"GitHub answered with status {status}. Check githubstatus.com, then try again.",
         status=status,
@@ -341,9 +411,14 @@ def _number(text: str) -> float | None:
 
 
 def _until(text: str) -> float | None:
+    at = _date(text)
+    return None if at is None else (at - datetime.now(UTC)).total_seconds()
+
+
+def _date(text: str) -> datetime | None:
+    """A time as HTTP headers write it; None when it cannot be read."""
     try:
         at = parsedate_to_datetime(text)
-    except ValueError:
+    except (ValueError, TypeError, IndexError):
         return None
-    at = at if at.tzinfo else at.replace(tzinfo=UTC)
-    return (at - datetime.now(UTC)).total_seconds()
+    return at if at.tzinfo else at.replace(tzinfo=UTC)

@@ -4,9 +4,11 @@ Pure rules over settings, the account and what GitHub's answers name.
 Source: docs/upstream.md#copilot-hosts, #github-enterprise.
 """
 
+import ipaddress
 import logging
 import re
 from collections.abc import Mapping
+from functools import lru_cache
 from typing import Any, Final, Protocol
 from urllib.parse import urlsplit
 
@@ -39,11 +41,34 @@ def is_loopback(host: str) -> bool:
 def client_address(meta: Mapping[str, Any]) -> str:
     """Where a request comes from, for the audit log and for counting tries.
 
-    Behind the team's proxy (GATEWAY_HTTPS) its own header counts, which it overwrites; elsewhere
-    anybody could write that header, so only the connection does.
+    Behind the team's proxy (GATEWAY_HTTPS, GATEWAY_PROXIES) its own header counts, which it
+    overwrites; elsewhere anybody could write that header, so only the connection does.
     """
-    forwarded = str(meta.get("HTTP_X_FORWARDED_FOR", "")) if settings.HTTPS else ""
-    return (forwarded.rpartition(",")[2].strip() or str(meta.get("REMOTE_ADDR", "")))[:64]
+    peer = str(meta.get("REMOTE_ADDR", ""))
+    forwarded = ""
+    if settings.HTTPS and is_proxy(peer):
+        forwarded = str(meta.get("HTTP_X_FORWARDED_FOR", ""))
+    return (forwarded.rpartition(",")[2].strip() or peer)[:64]
+
+
+def is_proxy(peer: str) -> bool:
+    """Whether the peer of a connection is in GATEWAY_PROXIES; a local socket has no address."""
+    if not peer:
+        return True
+    try:
+        address = ipaddress.ip_address(peer.partition("%")[0])
+    except ValueError:
+        return False
+    # A listener on `::` sees IPv4 peers inside of IPv6.
+    address = getattr(address, "ipv4_mapped", None) or address
+    return any(address in network for network in _networks(tuple(settings.GATEWAY_PROXIES)))
+
+
+@lru_cache(maxsize=4)
+def _networks(
+    texts: tuple[str, ...],
+) -> tuple[ipaddress.IPv4Network | ipaddress.IPv6Network, ...]:
+    return tuple(ipaddress.ip_network(text) for text in texts)
 
 
 def is_local_request(meta: Mapping[str, Any]) -> bool:
@@ -54,17 +79,26 @@ def is_local_request(meta: Mapping[str, Any]) -> bool:
 
 def github_url(host: str) -> str:
     """Where people sign in."""
+    if stand_in := _stand_in(host):
+        return stand_in
     return settings.GITHUB_URL if _is_configured(host) else f"https://{known_host(host)}"
 
 
 def api_url(host: str) -> str:
     """GitHub's REST API."""
+    if stand_in := _stand_in(host):
+        return stand_in
     return settings.GITHUB_API_URL if _is_configured(host) else f"https://api.{known_host(host)}"
+
+
+def _stand_in(host: str) -> str:
+    """The address that plays a tenant of ghe.com, by `GITHUB_STAND_INS`; empty for real ones."""
+    return str(settings.GITHUB_STAND_INS.get(host, ""))
 
 
 def _is_configured(host: str) -> bool:
     # With GitHub on this machine (simulator, demo) nothing may leave it, whatever the host says.
-    return host == DOTCOM or is_loopback(_name(settings.GITHUB_API_URL))
+    return host == DOTCOM or is_loopback(name_of(settings.GITHUB_API_URL))
 
 
 def known_host(host: str) -> str:
@@ -105,7 +139,9 @@ def copilot_host(answer: Mapping[str, Any], seat: Seat) -> str:
 
 def plan_host(seat: Seat) -> str:
     """The host by the plan that the operator named. Source: docs/upstream.md#copilot-hosts."""
-    if is_loopback(_name(settings.GITHUB_API_URL)):
+    if stand_in := _stand_in(seat.host):
+        return stand_in
+    if is_loopback(name_of(settings.GITHUB_API_URL)):
         return str(settings.GITHUB_API_URL)
     if seat.host != DOTCOM:
         return f"https://copilot-api.{known_host(seat.host)}"
@@ -126,7 +162,7 @@ def allowed(url: str, seat: Seat) -> str | None:
         return None
     if parts.scheme == "https" and port in (None, 443) and _is_copilot(host, seat):
         return f"https://{host}"
-    if _is_stand_in(parts.scheme, host):
+    if _plays_github(parts.scheme, host, seat):
         return f"{parts.scheme}://{parts.netloc.lower()}"
     return None
 
@@ -141,10 +177,11 @@ def _is_copilot(host: str, seat: Seat) -> bool:
     )
 
 
-def _is_stand_in(scheme: str, host: str) -> bool:
+def _plays_github(scheme: str, host: str, seat: Seat) -> bool:
     """A stand-in for GitHub names itself: this machine, or the very host that was configured."""
-    configured = _name(settings.GITHUB_API_URL)
-    plain = "http" if settings.GITHUB_API_URL.startswith("http:") else "https"
+    url = _stand_in(seat.host) or settings.GITHUB_API_URL
+    configured = name_of(url)
+    plain = "http" if url.startswith("http:") else "https"
     if configured == "api.github.com" or scheme not in ("https", plain):
         return False
     return host == configured or (is_loopback(configured) and is_loopback(host))
@@ -160,5 +197,6 @@ def _from_proxy_ep(token: str) -> str:
     return ""
 
 
-def _name(url: str) -> str:
+def name_of(url: str) -> str:
+    """The host that an address names, in lower case."""
     return (urlsplit(url).hostname or "").lower()

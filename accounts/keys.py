@@ -14,13 +14,28 @@ from django.conf import settings
 from django.db.models import Count, F, Max, Q
 from django.utils.timezone import now
 
-from accounts import audit
+from accounts import acceptable_use, audit
+from accounts.limits import Allowance, Raises, allowance, present, raises_now
 from accounts.members import solo_member
-from accounts.models import Account, ApiKey, Lane, Member, Team
+from accounts.models import Account, ApiKey, BudgetRaise, Lane, Member, ModelRules, Notice, Team
 from accounts.snapshots import Snapshot
 
 MARK = "cgw_"
 PREFIX_CHARS = len(MARK) + 8
+# Why a key may not call although it is valid: its owner has not agreed to the newest notice.
+NOT_AGREED = "notice"
+
+
+@dataclass(frozen=True, slots=True)
+class ModelRule:
+    """Which models one row lets through: ids or `gpt-5*`; empty `allowed` lets all through.
+
+    `who` names the row in the answer to a caller who is refused.
+    """
+
+    who: str
+    allowed: tuple[str, ...] = ()
+    denied: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -38,7 +53,7 @@ class Caller:
     member: str
     is_admin: bool
     account_id: int | None = None
-    models: tuple[str, ...] = ()
+    model_rules: tuple[ModelRule, ...] = ()
     rpm: int = 0
     concurrency: int = 0
     budget_day_nano_aiu: int = 0
@@ -54,11 +69,15 @@ class Caller:
     is_batch: bool = False
     stores_bodies_until: datetime | None = None
     created_at: datetime | None = None
+    # Of the key, its owner and the team, as far as they limit anything.
+    allowances: tuple[Allowance, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
 class Entry:
-    """A key in memory. `refusal` is why it may not call (revoked, inactive), empty when it may."""
+    """A key in memory. `refusal` is why it may not call (revoked, inactive, notice), empty when it
+    may.
+    """
 
     caller: Caller
     refusal: str
@@ -153,18 +172,30 @@ def _revision() -> object:
         admins=Count("pk", filter=Q(is_superuser=True)),
     )
     teams = Team.objects.aggregate(n=Count("pk"), at=Max("updated_at"))
-    return (*keys.values(), *members.values(), *teams.values(), settings.REQUIRE_KEYS)
+    notices = Notice.objects.aggregate(n=Count("pk"), at=Max("updated_at"), last=Max("pk"))
+    raises = BudgetRaise.objects.aggregate(n=Count("pk"), at=Max("updated_at"))
+    tables = (keys, members, teams, notices, raises)
+    return (*(value for table in tables for value in table.values()), settings.REQUIRE_KEYS)
 
 
 def _load() -> KeyRing:
     entries: dict[bytes, Entry] = {}
+    notice = acceptable_use.current()
+    raises = raises_now()
     for key in ApiKey.objects.select_related("owner__team"):
-        refusal = "revoked" if key.revoked_at else "" if key.owner.is_active else "inactive"
-        entries[bytes(key.digest)] = Entry(_caller(key), refusal)
-    return KeyRing(entries, None if settings.REQUIRE_KEYS else _solo_caller())
+        entries[bytes(key.digest)] = Entry(_caller(key, raises), _refusal(key, notice))
+    return KeyRing(entries, None if settings.REQUIRE_KEYS else _solo_caller(raises))
 
 
-def _caller(key: ApiKey) -> Caller:
+def _refusal(key: ApiKey, notice: Notice | None) -> str:
+    if key.revoked_at:
+        return "revoked"
+    if not key.owner.is_active:
+        return "inactive"
+    return NOT_AGREED if notice is not None and key.owner.notice_id != notice.pk else ""
+
+
+def _caller(key: ApiKey, raises: Raises) -> Caller:
     return Caller(
         key_id=key.pk,
         key_name=key.name,
@@ -174,7 +205,7 @@ def _caller(key: ApiKey) -> Caller:
         # A key is never more than its owner.
         is_admin=key.is_admin and key.owner.is_superuser,
         account_id=key.account_id,
-        models=tuple(str(model) for model in key.models_allowed or ()),
+        model_rules=model_rules(key.owner, key),
         rpm=key.requests_per_minute,
         concurrency=key.concurrency,
         budget_day_nano_aiu=key.budget_day_nano_aiu,
@@ -186,8 +217,44 @@ def _caller(key: ApiKey) -> Caller:
         is_batch=key.lane == Lane.BATCH,
         stores_bodies_until=key.stores_bodies_until,
         created_at=key.created_at,
+        allowances=_allowances(key.owner, raises, key),
         **_person(key.owner),
     )
+
+
+def model_rules(member: Member, key: ApiKey | None = None) -> tuple[ModelRule, ...]:
+    """The rules that hold for a member's requests, with those of the key they come by."""
+    rows: list[tuple[str, ModelRules | None]] = [
+        ("this API key", key),
+        (f"the member {member.get_username()}", member),
+        (f"the team {member.team}", member.team),
+    ]
+    rules = [
+        ModelRule(who, _names(row.models_allowed), _names(row.models_denied))
+        for who, row in rows
+        if row is not None
+    ]
+    return tuple(rule for rule in rules if rule.allowed or rule.denied)
+
+
+def _allowances(member: Member, raises: Raises, key: ApiKey | None = None) -> tuple[Allowance, ...]:
+    """The limits of a key, of its owner and of the team, in this order, as far as there are any."""
+    name, team = member.get_username(), member.team
+    return present(
+        allowance(key, f"key:{key.pk}", "this API key", f"key {key.name}", raises)
+        if key is not None
+        else None,
+        allowance(member, f"member:{member.pk}", f"the member {name}", f"member {name}", raises),
+        allowance(team, f"team:{team.pk}", f"the team {team}", f"team {team}", raises)
+        if team is not None
+        else None,
+    )
+
+
+def _names(column: object) -> tuple[str, ...]:
+    """Names of a JSON column, which an administrator's own hand may have filled."""
+    names = column if isinstance(column, list | tuple) else [column] if column else []
+    return tuple(dict.fromkeys(name for one in names if (name := str(one).strip())))
 
 
 class Person(TypedDict):
@@ -209,7 +276,7 @@ def _person(member: Member) -> Person:
     )
 
 
-def _solo_caller() -> Caller | None:
+def _solo_caller(raises: Raises) -> Caller | None:
     member = solo_member()
     if not member.is_active:
         return None
@@ -221,6 +288,8 @@ def _solo_caller() -> Caller | None:
         member=member.get_username(),
         is_admin=member.is_superuser,
         allows_web_search=settings.GATEWAY_WEB_SEARCH,
+        model_rules=model_rules(member),
+        allowances=_allowances(member, raises),
         **_person(member),
     )
 

@@ -59,6 +59,7 @@ FORBIDDEN: Final = "forbidden"
 UNREADABLE: Final = "unreadable"
 UNREACHABLE: Final = "unreachable"
 INCIDENT: Final = "incident"
+CLIENT_REFUSED: Final = "client_refused"
 NO_CHAT: Final = "chat_disabled"
 UNUSABLE: Final = "unusable"
 
@@ -81,6 +82,26 @@ PAT_WITHOUT_PERMISSION: Final = (
 PAT_UNSUPPORTED: Final = (
     "GitHub does not take personal access tokens here. Sign in with the device flow, or use a "
     "fine-grained token with the permission 'Copilot Requests'."
+)
+APP_WITHOUT_KEY: Final = (
+    "The GitHub App has no private key. An administrator adds it under Accounts, GitHub Apps."
+)
+# What GitHub says to a GitHub App. Source: docs/upstream.md#installation-tokens.
+APP_UNKNOWN: Final = (
+    "GitHub does not accept the App's proof: its client id and private key do not belong together. "
+    "Correct them under Accounts, GitHub Apps."
+)
+APP_SUSPENDED: Final = (
+    "The organisation has suspended the App's installation. Its owner can resume it in the "
+    "organisation's settings, GitHub Apps."
+)
+APP_NOT_INSTALLED: Final = (
+    "GitHub knows no such installation of this App: it was removed, or the number is wrong. "
+    "Install the App in the organisation and correct the number."
+)
+APP_WITHOUT_PERMISSION: Final = (
+    "The App's installation lacks the permission 'Copilot Requests' (write). Add it to the App, let "
+    "the organisation's owner approve it, and opt in under the organisation's Copilot policies."
 )
 CLASSIC_PAT: Final = (
     "Classic personal access tokens (ghp_…) do not work with Copilot. Sign in with the device "
@@ -115,3 +136,23 @@ def text_of(notification_id: str, github_says: str) -> str:
         return BY_NOTIFICATION[notification_id]
     said = github_says.rstrip(".") or "no reason given"
     return f"GitHub refuses Copilot to this account: {said}. Check github.com/settings/copilot."
+
+
+# What of an identity an error text may name -> the header that carries it, the most telling first.
+_HEADERS: Final = (
+    ("api-version", "X-GitHub-Api-Version"),
+    ("api version", "X-GitHub-Api-Version"),
+    ("apiversion", "X-GitHub-Api-Version"),
+    ("integration", "Copilot-Integration-Id"),
+    ("plugin", "Editor-Plugin-Version"),
+    ("editor", "Editor-Version"),
+    ("client version", "Editor-Version"),
+    ("user-agent", "User-Agent"),
+    ("user agent", "User-Agent"),
+)
+
+
+def refused_header(text: str) -> str:
+    """The header of our identity that an upstream's error text names; empty when it names none."""
+    lowered = text.lower()
+    return next((header for word, header in _HEADERS if word in lowered), "")

@@ -10,7 +10,7 @@ from django.db import transaction
 from django.utils.timezone import now
 
 from accounts import audit
-from accounts.models import Account, Member
+from accounts.models import Account, AuditEntry, Member
 
 State = Account.State
 
@@ -69,6 +69,23 @@ def _copy(row: Account, account: Account) -> None:
 
 def end_cooldowns() -> int:
     """Make rows active whose cool-down is over. The in-memory book does not wait for this."""
-    return Account.objects.filter(state=State.COOLING_DOWN, cooldown_until__lte=now()).update(
-        state=State.ACTIVE, state_reason="", cooldown_until=None, state_changed_at=now()
+    ended = 0
+    for row in Account.objects.filter(state=State.COOLING_DOWN, cooldown_until__lte=now()):
+        with transaction.atomic():
+            # Not over a longer one that came meanwhile.
+            still = Account.objects.select_for_update().filter(
+                pk=row.pk, state=State.COOLING_DOWN, cooldown_until=row.cooldown_until
+            )
+            if still.exists():
+                ended += set_state(row, State.ACTIVE)
+    return ended
+
+
+def paused_by(account: Account) -> str:
+    """The name of who paused the account last; empty when nobody did."""
+    entry = (
+        AuditEntry.objects.filter(action="account.paused", target=str(account))
+        .order_by("-pk")
+        .first()
     )
+    return "" if entry is None else entry.actor

@@ -21,6 +21,7 @@ logger = logging.getLogger(__name__)
 
 State = Account.State
 DIRECT: Final = Account.CredentialKind.DIRECT
+INSTALLATION: Final = Account.CredentialKind.INSTALLATION
 
 # Longer than GitHub may take to answer; a claim whose holder died is void after it.
 CLAIM_S: Final = 15.0
@@ -94,7 +95,8 @@ def begin(
     `known_token`; it counts more than the row's wall-clock times.
     Raises `AccountUnavailable` when there is nothing to fetch or not yet.
     """
-    row = Account.objects.annotate(database_now=Now()).filter(pk=account_id).first()
+    rows = Account.objects.select_related("app").annotate(database_now=Now())
+    row = rows.filter(pk=account_id).first()
     if row is None:
         raise AccountUnavailable("The account was removed.", code="no_account")
     at: datetime = row.database_now
@@ -165,7 +167,7 @@ def _claim(row: Account, at: datetime, still: Ready | None) -> Claim | None:
         github_token = row.github_token.reveal()
     except Undecryptable as error:
         raise AccountUnavailable(str(error), code="needs_sign_in") from None
-    if not github_token:
+    if not github_token and row.credential_kind != INSTALLATION:
         raise AccountUnavailable(
             f"{row.login} has no stored token. Sign in to the account again.", code="needs_sign_in"
         )

@@ -22,7 +22,7 @@ from typing import Any, Final
 
 from django.db import Error
 
-from accounts import book, github, refusals, states, token_rows
+from accounts import book, github, installations, refusals, states, token_rows
 from accounts.database import in_database
 from accounts.enrolment import add_account
 from accounts.errors import AccountUnavailable, GitHubRefused
@@ -56,13 +56,14 @@ AT_ONCE: Final = 8
 # Installation tokens belong to an app; the document is about a person.
 NO_DOCUMENT: Final = frozenset({"ghs"})
 DIRECT: Final = Account.CredentialKind.DIRECT
+INSTALLATION: Final = Account.CredentialKind.INSTALLATION
 
 
 @dataclass(frozen=True, slots=True)
 class Credential:
     """What a request is sent with: the bearer and the only host it may go to.
 
-    `kind` is `exchange` (a Copilot token) or `direct` (the GitHub token).
+    `kind` is `exchange` (a Copilot token), `direct` (the GitHub token) or `installation`.
     """
 
     account_id: int
@@ -305,6 +306,8 @@ async def _ask_github(claim: Claim, want: Want) -> Held:
 async def fetch(claim: Claim) -> Fetched:
     """Ask GitHub for what the account's kind of token needs. Raises `GitHubRefused`."""
     account, token = claim.account, claim.github_token
+    if account.credential_kind == INSTALLATION:
+        return await _fetch_installation(account)
     if account.credential_kind == DIRECT:
         return await _fetch_direct(claim)
     try:
@@ -318,6 +321,15 @@ async def fetch(claim: Claim) -> Fetched:
         raise
     base_url = copilot_host(answer, account)
     return Fetched(answer["token"], base_url, account.credential_kind, lifetime_s(answer), answer)
+
+
+async def _fetch_installation(account: Account) -> Fetched:
+    app, number = account.app, account.installation_id
+    if app is None or number is None:
+        raise GitHubRefused(refusals.APP_WITHOUT_KEY, status=0, reason=refusals.UNUSABLE)
+    given = await installations.fetch(app, number)
+    base_url = copilot_host({}, account)
+    return Fetched(given.token, base_url, INSTALLATION, given.lifetime_s)
 
 
 async def _fetch_direct(claim: Claim) -> Fetched:

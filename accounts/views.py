@@ -1,26 +1,32 @@
 """Pages of people and their sign-ins: in and out, preferences, connecting a GitHub account."""
 
-import hashlib
+import logging
 from typing import Any
 from uuid import UUID
 
+from allauth.account.internal.flows.login import perform_password_login
+from allauth.account.internal.stagekit import clear_login
+from allauth.account.models import Login
 from django.conf import settings
 from django.contrib import messages
 from django.contrib.auth import authenticate, logout, update_session_auth_hash
 from django.contrib.auth.forms import PasswordChangeForm, SetPasswordForm
-from django.core.cache import cache
 from django.http import Http404, HttpRequest, HttpResponse, HttpResponseBase
 from django.shortcuts import redirect, render
+from django.urls import reverse
 from django.utils.http import url_has_allowed_host_and_scheme
 from django.utils.timezone import now
 from django.utils.translation import gettext as _
 from django.views.decorators.http import require_POST
 
-from accounts import audit, devices
+from accounts import acceptable_use, audit, devices, second_factor, sessions, tries
 from accounts.access import (
     address_of,
+    doing_page,
     is_fragment,
+    may_change,
     member_of,
+    own_page,
     page,
     scope_of,
 )
@@ -29,10 +35,10 @@ from accounts.forms import ConnectForm, PreferencesForm, SignInForm, ThemeForm
 from accounts.hosts import is_local_request
 from accounts.members import solo_member
 from accounts.models import Account, DeviceLogin, Member
+from accounts.sign_in_ways import ways
 
 HOME = "/dashboard/"
-TRIES = 10
-TRIES_WINDOW_S = 15 * 60
+logger = logging.getLogger(__name__)
 
 
 def sign_in(request: HttpRequest) -> HttpResponseBase:
@@ -53,24 +59,27 @@ def sign_in(request: HttpRequest) -> HttpResponseBase:
     status, problem = 200, ""
     if request.method == "POST" and form.is_valid():
         name = form.cleaned_data["username"]
-        if _too_many(request, name):
+        if tries_used_up(request, name):
             status, problem = 429, _("Too many tries. Wait a quarter of an hour, then try again.")
         else:
             found = authenticate(request, **form.cleaned_data)
             if isinstance(found, Member):
-                begin_session(request, found)
-                cache.delete(_counter(request, name))
-                audit.record(
-                    found, "member.signed_in", found, {"by": "password"}, address_of(request)
+                tries.SIGN_IN.forget(name.lower(), address_of(request))
+                # Asks for the second factor, if there is one, and only then begins the session.
+                opened: HttpResponseBase = perform_password_login(
+                    request, {"username": name}, Login(user=found, redirect_url=target)
                 )
-                return redirect(target)
-            _count_try(request, name)
+                return opened
+            count_try(request, name)
             status, problem = 401, _("Name or password is wrong.")
     context = {
         "form": form,
         "problem": problem,
         "next": target,
         "link_ended": request.GET.get("link") == "ended",
+        "provider_is_away": request.GET.get("sso") == "away",
+        "provider_only": request.GET.get("sso") == "only",
+        "ways": ways(request, target),
         "waiting": _waiting_for_github(request),
     }
     return render(request, "pages/sign_in.html", context, status=status)
@@ -102,34 +111,46 @@ def _local(request: HttpRequest, target: str | None) -> str:
     return target if target and is_ours else HOME
 
 
-def _counter(request: HttpRequest, name: str) -> str:
-    # A digest, because names may hold what cache keys may not.
-    text = f"{name.lower()}\n{address_of(request)}".encode("utf-8", "replace")
-    return f"sign-in:{hashlib.sha256(text).hexdigest()}"
+def tries_used_up(request: HttpRequest, name: str) -> bool:
+    """By this name from this address, by this name from anywhere, or by any name from here."""
+    name, address = name.lower(), address_of(request)
+    return (
+        tries.SIGN_IN.are_used_up(name, address)
+        or tries.SIGN_IN_NAME.are_used_up(name)
+        or tries.SIGN_IN_ADDRESS.are_used_up(address)
+    )
 
 
-def _too_many(request: HttpRequest, name: str) -> bool:
-    return int(cache.get(_counter(request, name), 0)) >= TRIES
+def count_try(request: HttpRequest, name: str) -> None:
+    """Count a wrong password, and note it: for a member in the audit log, else in the log.
 
-
-def _count_try(request: HttpRequest, name: str) -> None:
-    counter = _counter(request, name)
-    cache.add(counter, 0, TRIES_WINDOW_S)
-    try:
-        cache.incr(counter)
-    except ValueError:
-        cache.set(counter, 1, TRIES_WINDOW_S)
+    A name that nobody has is not written down: people type passwords into the wrong field.
+    """
+    address = address_of(request)
+    tries.SIGN_IN.count(name.lower(), address)
+    tries.SIGN_IN_NAME.count(name.lower())
+    tries.SIGN_IN_ADDRESS.count(address)
+    member = Member.objects.filter(username__iexact=name).first()
+    if member is None:
+        logger.warning("sign-in by an unknown name from %s", address)
+    else:
+        audit.record(audit.GATEWAY, "member.sign_in_failed", member, {"by": "password"}, address)
 
 
 @require_POST
 def sign_out(request: HttpRequest) -> HttpResponse:
     if isinstance(request.user, Member):
         audit.record(request.user, "member.signed_out", request.user, address=address_of(request))
+    # Also a sign-in that still waited for its second factor.
+    clear_login(request)
     logout(request)
-    return redirect("sign-in")
+    response = redirect("sign-in")
+    # The way back must not show what was seen; pages are not stored anyway (`no-store`).
+    response.headers["Clear-Site-Data"] = '"cache"'
+    return response
 
 
-@page
+@own_page
 def me(request: HttpRequest) -> HttpResponse:
     member = member_of(request)
     form = PreferencesForm(request.POST or None, instance=member)
@@ -140,8 +161,22 @@ def me(request: HttpRequest) -> HttpResponse:
             return redirect("me")
         # The form has written into the instance; the shell must not show what was refused.
         member.refresh_from_db()
-    context = {"form": form, "password_form": _password_form(request, None)}
-    return render(request, "pages/me.html", context, status=400 if form.errors else 200)
+    return _me_page(request, form, _password_form(request, None), 400 if form.errors else 200)
+
+
+def _me_page(request: HttpRequest, form: Any, password_form: Any, status: int) -> HttpResponse:
+    member = member_of(request)
+    context = {
+        "form": form,
+        "password_form": password_form,
+        "visits": sessions.visits(member, request.session.session_key),
+        "has_second_factor": second_factor.has_one(member),
+        "notice": acceptable_use.current(),
+        "owes_notice": acceptable_use.owed_by(member) is not None,
+        "ways": ways(request, reverse("me"), process="connect"),
+        "languages": settings.LANGUAGES,
+    }
+    return render(request, "pages/me.html", context, status=status)
 
 
 def _password_form(request: HttpRequest, data: Any) -> Any:
@@ -154,23 +189,26 @@ def _password_form(request: HttpRequest, data: Any) -> Any:
     return form
 
 
-@page
+@own_page
 @require_POST
 def password(request: HttpRequest) -> HttpResponse:
+    if member_of(request).is_managed:
+        # A password would let in whom the provider lets in no more.
+        raise Http404
     form = _password_form(request, request.POST)
     if form.is_valid():
         form.save()
-        # Every other session of this member ends; this one goes on.
+        # Every other session of this member ends; this one goes on under a new id.
         update_session_auth_hash(request, form.user)
+        sessions.end_all(member_of(request), keep=request.session.session_key)
         member = member_of(request)
         audit.record(member, "member.password_changed", member, address=address_of(request))
         messages.success(request, _("The password is changed. Other sessions have ended."))
         return redirect("me")
-    context = {"form": PreferencesForm(instance=member_of(request)), "password_form": form}
-    return render(request, "pages/me.html", context, status=400)
+    return _me_page(request, PreferencesForm(instance=member_of(request)), form, 400)
 
 
-@page
+@own_page
 @require_POST
 def theme(request: HttpRequest) -> HttpResponse:
     form = ThemeForm(request.POST, instance=member_of(request))
@@ -184,13 +222,16 @@ def theme(request: HttpRequest) -> HttpResponse:
 # Connecting a GitHub account by GitHub's device flow.
 
 
-@page
+@doing_page
 def connect(request: HttpRequest) -> HttpResponse:
     """Where a sign-in to GitHub begins; a running one of this person is shown instead."""
     member = member_of(request)
     if request.method == "POST":
         form = ConnectForm(request.POST)
         if form.is_valid():
+            if tries.DEVICE_FLOW.count(str(member.pk)) > tries.DEVICE_FLOW.most:
+                context = {"form": form, "problem": _("Too many codes. Wait a quarter of an hour.")}
+                return render(request, "pages/connect.html", context, status=429)
             started = devices.start(**form.cleaned_data, member=member, address=address_of(request))
             if isinstance(started, DeviceLogin):
                 return redirect("connect-login", started.pk)
@@ -221,7 +262,8 @@ def _device_login(request: HttpRequest, login_id: UUID) -> DeviceLogin:
 def connect_login(request: HttpRequest, login_id: UUID) -> HttpResponse:
     """One run of the device flow. The page asks again every few seconds; we ask GitHub."""
     device = _device_login(request, login_id)
-    if is_fragment(request):
+    # An auditor only looks: the page of who began it asks GitHub.
+    if is_fragment(request) and may_change(request):
         device = devices.step(device)
         if device.state == request.GET.get("seen"):
             # Nothing new: the page keeps what it shows, and the focus where it is.

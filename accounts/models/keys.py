@@ -28,8 +28,9 @@ class ApiKey(Limited, ModelRules):
     account = models.ForeignKey(
         Account, null=True, blank=True, on_delete=models.SET_NULL, related_name="api_keys"
     )
+    # Protected: without its pool the key would go on with other seats unasked.
     pool = models.ForeignKey(
-        Pool, null=True, blank=True, on_delete=models.SET_NULL, related_name="api_keys"
+        Pool, null=True, blank=True, on_delete=models.PROTECT, related_name="api_keys"
     )
     # The batch lane waits behind people. Bulk jobs need a key of their own.
     lane = models.CharField(

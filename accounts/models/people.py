@@ -29,7 +29,7 @@ class Team(Limited, ModelRules):
         related_name="leads",
     )
     pool = models.ForeignKey(
-        "accounts.Pool", null=True, blank=True, on_delete=models.SET_NULL, related_name="teams"
+        "accounts.Pool", null=True, blank=True, on_delete=models.PROTECT, related_name="teams"
     )
     created_at = models.DateTimeField(auto_now_add=True)
     updated_at = models.DateTimeField(auto_now=True, db_index=True)
@@ -68,6 +68,8 @@ class Member(AbstractUser, Limited, ModelRules):
     )
     # Signed in by an identity provider, which then says who belongs to the team.
     is_managed = models.BooleanField(default=False, db_default=False)
+    # Disabled because no group of the provider let them in; who is in one again comes back.
+    left_at = models.DateTimeField(null=True, blank=True)
     notice = models.ForeignKey(
         Notice, null=True, blank=True, on_delete=models.SET_NULL, related_name="+"
     )
@@ -83,6 +85,7 @@ class Member(AbstractUser, Limited, ModelRules):
 
     class Meta(AbstractUser.Meta):
         verbose_name = "member"
+        verbose_name_plural = "members"
         constraints = [
             models.CheckConstraint(
                 condition=~models.Q(is_superuser=True, is_auditor=True),

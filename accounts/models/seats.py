@@ -87,8 +87,9 @@ class Account(Limited):
     )
     # Only seats of the organisation are pooled; a personal account serves its owner.
     pool = models.ForeignKey(
-        Pool, null=True, blank=True, on_delete=models.SET_NULL, related_name="accounts"
+        Pool, null=True, blank=True, on_delete=models.PROTECT, related_name="accounts"
     )
+    # Its share of the new conversations; 0: it gets no new ones and keeps those that it has.
     weight = models.PositiveSmallIntegerField(default=1, db_default=1)
     app = models.ForeignKey(
         GitHubApp, null=True, blank=True, on_delete=models.PROTECT, related_name="accounts"
@@ -105,6 +106,8 @@ class Account(Limited):
     state_reason = models.TextField(blank=True)
     state_changed_at = models.DateTimeField(default=now)
     cooldown_until = models.DateTimeField(null=True, blank=True)
+    # Models out of reach while the account serves others: {model: see `book.ModelLimit`}.
+    model_limits = models.JSONField(default=dict, blank=True)
 
     # The Copilot token, or for direct credentials only the host. The lifetime counts from
     # `token_fetched_at`; the upstream's own clock is never trusted.
@@ -135,6 +138,15 @@ class Account(Limited):
         ordering = ["login"]
         constraints = [
             models.UniqueConstraint(fields=["host", "login"], name="account_once_per_host"),
+            models.CheckConstraint(
+                condition=models.Q(pool=None) | models.Q(owner=None),
+                name="pooled_seat_has_no_owner",
+            ),
+            models.CheckConstraint(
+                condition=~models.Q(credential_kind="installation")
+                | models.Q(app__isnull=False, installation_id__isnull=False),
+                name="installation_has_its_app",
+            ),
         ]
 
     def __str__(self) -> str:

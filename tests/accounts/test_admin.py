@@ -1,4 +1,4 @@
-"""The admin: what it shows, what it never shows, who may, and what it writes down."""
+"""The admin of people and seats: what acts do, what they ask, what they write down."""
 
 from collections.abc import Callable, Iterator
 from datetime import timedelta
@@ -6,36 +6,38 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from cryptography.hazmat.primitives.asymmetric import rsa
+from cryptography.hazmat.primitives.serialization import Encoding, NoEncryption, PrivateFormat
 from django.contrib import admin
 from django.core.cache import cache
 from django.test import Client
 from django.urls import reverse
-from django.utils.timezone import now
+from django.utils.timezone import localdate, now
 
-from accounts import keys, links, states
-from accounts.encryption import Secret
+from accounts import invites, keys, pools
 from accounts.models import (
     Account,
     ApiKey,
     AuditEntry,
-    DeviceLogin,
+    BudgetRaise,
+    GitHubApp,
+    GroupMapping,
+    Invite,
     Member,
+    Notice,
+    Pool,
     SignInLink,
+    Team,
     UpstreamProfile,
 )
-from copilot_site import celery
 
-# The app of this process: without it a task goes to Celery's default broker.
-assert celery.app.conf.broker_url == "memory://"
-MODELS = (Account, ApiKey, AuditEntry, DeviceLogin, Member, SignInLink, UpstreamProfile)
+admin.autodiscover()
 Make = Callable[..., Account]
 
 
 @pytest.fixture(autouse=True)
 def _plain_static_files(settings: Any, tmp_path: Path) -> Iterator[None]:
     settings.STATIC_ROOT = tmp_path
-    plain = "django.contrib.staticfiles.storage.StaticFilesStorage"
-    settings.STORAGES = settings.STORAGES | {"staticfiles": {"BACKEND": plain}}
     yield
     cache.clear()
 
@@ -51,167 +53,134 @@ def address(model: type, name: str = "changelist", *args: object) -> str:
     return reverse(f"admin:accounts_{model.__name__.lower()}_{name}", args=args)
 
 
-def act(browser: Client, action: str, *rows: Any) -> str:
-    """Run a list action on the rows; what the administrator then reads."""
-    data = {"action": action, "_selected_action": [str(row.pk) for row in rows]}
-    answer = browser.post(address(type(rows[0])), data, follow=True)
+def chosen(action: str, *rows: Any, **data: Any) -> dict[str, Any]:
+    return {"action": action, "_selected_action": [str(row.pk) for row in rows], **data}
+
+
+def act(browser: Client, action: str, *rows: Any, **data: Any) -> str:
+    """Run a list action on the rows and say yes; what the administrator then reads."""
+    sent = chosen(action, *rows, confirmed="yes", **data)
+    answer = browser.post(address(type(rows[0])), sent, follow=True)
     assert answer.status_code == 200
     return "\n".join(str(message) for message in answer.context["messages"])
 
 
-@pytest.mark.parametrize("model", MODELS)
-def test_every_model_has_its_pages_without_a_secret(
-    browser: Client, ben: Member, make_account: Make, model: type
-) -> None:
-    account = make_account(copilot_token=Secret.of("tid=clear"), owner=ben)
-    key, secret = keys.create("laptop", ben)
-    link = links.make(ben)
-    login = DeviceLogin(
-        id="6f1c6d2e-5f0f-4d4e-9b4c-1c2d3e4f5a6b", user_code="WDJB-MJHT", expires_at=now()
-    )
-    login.device_code = Secret.of("device-secret")
-    login.save()
-    UpstreamProfile.objects.get_or_create(
-        name="one", defaults={"valid_from": now().date(), "accepted_betas": []}
-    )
-    row = model._default_manager.first()  # type: ignore[attr-defined]
-
-    pages = [address(model), address(model, "change", row.pk)]
-    texts = [browser.get(page) for page in pages]
-
-    assert [text.status_code for text in texts] == [200, 200]
-    hidden = (
-        "ghu_octocat",
-        "tid=clear",
-        "device-secret",
-        secret,
-        link,
-        account.github_token.ciphertext,
-        login.device_code.ciphertext,
-        bytes(key.digest).hex(),
-    )
-    for text in texts:
-        for one in hidden:
-            assert one not in text.content.decode()
+def actions(target: Any) -> list[str]:
+    rows = AuditEntry.objects.filter(actor="ada", target=str(target)).order_by("pk")
+    return list(rows.values_list("action", flat=True))
 
 
-def test_a_list_of_accounts_costs_a_fixed_number_of_queries(
-    browser: Client, ben: Member, make_account: Make, django_assert_max_num_queries: Any
-) -> None:
-    for number in range(30):
-        make_account(f"dev{number}", owner=ben)
-
-    with django_assert_max_num_queries(12):
-        browser.get(address(Account))
+# Acts in general.
 
 
-@pytest.mark.parametrize("model", MODELS)
-def test_members_and_strangers_see_nothing(ben: Member, model: type) -> None:
-    Member.objects.filter(pk=ben.pk).update(is_staff=True)
-    member, stranger = Client(), Client()
-    member.force_login(ben)
+def test_a_grave_act_asks_and_names_what_it_touches(browser: Client, ben: Member) -> None:
+    keys.create("laptop", ben)
+    keys.create("ci", ben)
 
-    assert member.get(address(model)).status_code == 403
-    assert stranger.get(address(model)).status_code == 302
+    asked = browser.post(address(Member), chosen("disable", ben))
 
-
-def test_accounts_keys_and_the_log_cannot_be_added(browser: Client) -> None:
-    for model in (Account, ApiKey, AuditEntry, DeviceLogin, SignInLink):
-        assert browser.get(address(model, "add")).status_code == 403
-
-
-def test_the_audit_log_cannot_be_changed(browser: Client, ada: Member) -> None:
-    entry = AuditEntry.objects.create(actor="ada", action="x")
-
-    browser.post(address(AuditEntry, "change", entry.pk), {"actor": "ben"})
-    browser.post(address(AuditEntry, "delete", entry.pk), {"post": "yes"})
-
-    assert AuditEntry.objects.get(pk=entry.pk).actor == "ada"
+    text = asked.content.decode()
+    assert asked.status_code == 200
+    assert "ben" in text
+    assert "laptop (cgw_" in text
+    assert "ci (cgw_" in text
+    ben.refresh_from_db()
+    assert ben.is_active
+    assert not AuditEntry.objects.filter(action="member.disabled").exists()
 
 
-def test_pause_resume_and_unfreeze_are_written_down(browser: Client, make_account: Make) -> None:
-    account = make_account()
+def test_a_link_only_asks_and_a_form_acts(browser: Client, ben: Member) -> None:
+    url = address(Member, "disable", ben.pk)
 
-    assert "octocat" in act(browser, "pause", account)
-    account.refresh_from_db()
-    assert account.state == Account.State.PAUSED
-    # Releasing the frozen does not resume the paused.
-    act(browser, "unfreeze", account)
-    account.refresh_from_db()
-    assert account.state == Account.State.PAUSED
-    act(browser, "resume", account)
-    account.refresh_from_db()
-    assert account.state == Account.State.ACTIVE
+    assert browser.get(url).status_code == 200
+    assert browser.get(url, {"confirmed": "yes"}).status_code == 200
+    ben.refresh_from_db()
+    assert ben.is_active
 
-    states.set_state(account, Account.State.FROZEN, "abuse wording")
-    act(browser, "pause", account)
-    act(browser, "resume", account)
-    account.refresh_from_db()
-    assert account.state == Account.State.FROZEN
-    act(browser, "unfreeze", account)
-    account.refresh_from_db()
-    assert account.state == Account.State.ACTIVE
-
-    written = AuditEntry.objects.filter(actor="ada").values_list("action", "address")
-    assert set(written) == {("account.paused", "127.0.0.1"), ("account.active", "127.0.0.1")}
+    answer = browser.post(url, {"confirmed": "yes"})
+    assert answer["Location"] == address(Member, "change", ben.pk)
+    ben.refresh_from_db()
+    assert not ben.is_active
 
 
-def test_refresh_runs_as_a_task_that_is_named(browser: Client, make_account: Make) -> None:
-    account = make_account()
+def test_an_act_needs_its_csrf_token(ada: Member, ben: Member) -> None:
+    strict = Client(enforce_csrf_checks=True)
+    strict.force_login(ada)
 
-    assert "octocat: task " in act(browser, "refresh_now", account)
-    assert AuditEntry.objects.filter(actor="ada", action="account.refresh_asked").exists()
+    assert strict.post(address(Member, "disable", ben.pk), {"confirmed": "yes"}).status_code == 403
+    ben.refresh_from_db()
+    assert ben.is_active
 
 
-def test_revoking_keys_acts_and_is_written_down(browser: Client, ben: Member) -> None:
-    key, _ = keys.create("laptop", ben)
+@pytest.mark.parametrize("number", ["0", "999999", "x", "9" * 40, "1' or 1=1"])
+def test_an_act_on_nothing_is_not_found(browser: Client, number: str) -> None:
+    url = address(Member, "disable", 1).replace("/1/", f"/{number}/")
 
-    assert str(key) in act(browser, "revoke", key)
-    assert "all were revoked before" in act(browser, "revoke", key)
+    assert browser.get(url).status_code == 404
+    assert browser.post(url).status_code == 404
 
-    assert ApiKey.objects.get().state == "revoked"
-    entry = AuditEntry.objects.get(action="key.revoked")
-    assert (entry.actor, entry.address) == ("ada", "127.0.0.1")
+
+def test_more_rows_than_anybody_looked_at_are_refused(browser: Client) -> None:
+    people = Member.objects.bulk_create(Member(username=f"p{n}") for n in range(201))
+
+    assert "at most 200" in act(browser, "disable", *people)
+    assert Member.objects.filter(is_active=False).count() == 0
+
+
+# Members.
 
 
 def test_disabling_a_member_takes_the_keys_along(browser: Client, ada: Member, ben: Member) -> None:
     keys.create("laptop", ben)
 
-    act(browser, "disable", ben, ada)
+    said = act(browser, "disable", ben, ada)
 
     ben.refresh_from_db()
     ada.refresh_from_db()
     assert not ben.is_active
     # Nobody locks themselves out.
+    assert "ada: Another administrator has to do this." in said
     assert ada.is_active
     assert ApiKey.objects.get().state == "revoked"
-    assert AuditEntry.objects.filter(action="member.disabled", target="ben").exists()
+    assert "member.disabled" in actions("ben")
+    assert "ben: enabled." in act(browser, "enable", ben)
+    # Keys that were revoked stay so.
+    assert ApiKey.objects.get().state == "revoked"
 
 
-def test_an_account_form_changes_only_what_people_decide(
-    browser: Client, ben: Member, make_account: Make
+def test_roles_change_and_one_administrator_stays(
+    browser: Client, ada: Member, ben: Member
 ) -> None:
-    account = make_account()
+    assert "last administrator" in act(browser, "make_member", ada)
+    for action, role in (
+        ("make_auditor", "auditor"),
+        ("make_administrator", "admin"),
+        ("make_member", "member"),
+    ):
+        act(browser, action, ben)
+        ben.refresh_from_db()
+        assert ben.role == role
 
-    browser.post(
-        address(Account, "change", account.pk),
-        {
-            "owner": ben.pk,
-            "account_type": "business",
-            "state": "frozen",
-            "api_base": "https://evil.example",
-            "github_token": "ghu_evil",
-        },
-    )
-
-    account.refresh_from_db()
-    assert (account.owner_id, account.account_type) == (ben.pk, "business")
-    assert (account.state, account.api_base) == (Account.State.ACTIVE, "")
-    assert account.github_token.reveal() == "ghu_octocat"
-    assert AuditEntry.objects.filter(actor="ada", action="account.changed").exists()
+    ada.refresh_from_db()
+    assert ada.is_superuser
+    assert actions("ben") == ["member.role_changed"] * 3
 
 
-def test_a_new_member_can_be_made(browser: Client) -> None:
+def test_rights_are_not_changed_by_the_form(browser: Client, ben: Member) -> None:
+    sent = {"username": "ben", "theme": "dark", "budget_warn_percent": "80",
+            "is_superuser": "on", "is_staff": "on", "is_active": "", "budget_week": "12.5",
+            "models_denied": "gpt-5*, o3"}  # fmt: skip
+
+    answer = browser.post(address(Member, "change", ben.pk), sent)
+
+    assert answer.status_code == 302
+    ben.refresh_from_db()
+    assert (ben.is_superuser, ben.is_staff, ben.is_active) == (False, False, True)
+    assert (ben.theme, ben.budget_week_nano_aiu) == ("dark", 12_500_000_000)
+    assert ben.models_denied == ["gpt-5*", "o3"]
+
+
+def test_a_new_member_can_be_made_and_invited(browser: Client) -> None:
     data = {
         "username": "cleo",
         "password1": "rather long 77",
@@ -222,7 +191,133 @@ def test_a_new_member_can_be_made(browser: Client) -> None:
     browser.post(address(Member, "add"), data)
 
     assert Member.objects.get(username="cleo").check_password("rather long 77")
-    assert AuditEntry.objects.filter(action="member.added", target="cleo").exists()
+    assert actions("cleo") == ["member.added"]
+    invite = address(Member, "invite")
+    assert invite in browser.get(address(Member)).content.decode()
+    assert browser.get(invite)["Location"] == reverse("invite-new")
+
+
+def test_a_member_with_links_and_keys_can_be_deleted(
+    browser: Client, ada: Member, ben: Member
+) -> None:
+    keys.create("laptop", ben)
+    SignInLink.objects.create(digest=b"d" * 32, member=ben, expires_at=now())
+
+    assert "laptop" in browser.get(address(Member, "delete", ben.pk)).content.decode()
+    browser.post(address(Member, "delete", ben.pk), {"post": "yes"})
+    browser.post(address(Member, "delete", ada.pk), {"post": "yes"})
+
+    assert list(Member.objects.all()) == [ada]
+    assert actions("ben") == ["member.deleted"]
+
+
+# Teams, groups, invites, raises, the notice.
+
+
+def test_a_team_is_made_with_limits_and_its_name_is_its_own(browser: Client, ben: Member) -> None:
+    good = {"name": "Research", "lead": ben.pk, "requests_per_minute": "60",
+            "budget_month": "1000", "budget_warn_percent": "80", "budget_is_hard": "on"}  # fmt: skip
+
+    assert browser.post(address(Team, "add"), good).status_code == 302
+    assert browser.post(address(Team, "add"), {**good, "name": "research"}).status_code == 200
+
+    team = Team.objects.get()
+    assert (team.lead, team.requests_per_minute, team.concurrency) == (ben, 60, 0)
+    assert team.budget_month_nano_aiu == 1000 * 10**9
+    assert actions(team) == ["team.added"]
+
+
+def test_groups_are_mapped_as_github_names_them(browser: Client) -> None:
+    browser.post(address(GroupMapping, "add"), {"group": " GitHub:Octo ", "role": "auditor"})
+
+    assert GroupMapping.objects.get().group == "github:octo"
+    assert actions("github:octo") == ["groupmapping.added"]
+
+
+def test_an_invite_is_revoked_once(browser: Client, ada: Member) -> None:
+    invite, _token = invites.make(actor=ada, email="c@example.org")
+
+    assert "revoked." in act(browser, "revoke", invite)
+    assert "ended before" in act(browser, "revoke", invite)
+
+    assert Invite.objects.get().state == "revoked"
+
+
+def test_a_raise_is_given_to_one_and_ended(browser: Client, ben: Member) -> None:
+    good = {"member": ben.pk, "period": "day", "extra": "5", "reason": "sprint",
+            "last_day": f"{localdate() + timedelta(days=2)}"}  # fmt: skip
+    team = Team.objects.create(name="Research")
+
+    assert browser.post(address(BudgetRaise, "add"), {**good, "team": team.pk}).status_code == 200
+    past = {**good, "last_day": "2020-01-01"}
+    assert browser.post(address(BudgetRaise, "add"), past).status_code == 200
+    assert browser.post(address(BudgetRaise, "add"), good).status_code == 302
+
+    given = BudgetRaise.objects.get()
+    assert (given.extra_nano_aiu, given.granted_by) == (5 * 10**9, "ada")
+    assert "budget.raised" in actions("ben")
+    assert "ended." in act(browser, "end", given)
+    given.refresh_from_db()
+    assert given.ends_at <= now()
+
+
+def test_a_notice_is_published_and_not_rewritten(browser: Client, ben: Member) -> None:
+    browser.post(address(Notice, "add"), {"text": "Be kind."})
+    notice = Notice.objects.get()
+
+    same = browser.post(address(Notice, "add"), {"text": "Be kind."})
+    changed = browser.post(address(Notice, "change", notice.pk), {"text": "Be cruel."})
+    browser.post(address(Notice, "delete", notice.pk), {"post": "yes"})
+
+    assert (same.status_code, changed.status_code) == (200, 403)
+    assert Notice.objects.get().text == "Be kind."
+    assert "notice.published" in actions(notice)
+
+
+# Seats.
+
+
+def test_a_pool_in_use_is_not_deleted(browser: Client, make_account: Make, ada: Member) -> None:
+    pool = Pool.objects.create(name="build")
+    pools.put(make_account(), pool, actor=ada)
+
+    text = browser.get(address(Pool, "delete", pool.pk)).content.decode()
+    browser.post(address(Pool, "delete", pool.pk), {"post": "yes"})
+    assert "octocat" in text
+    assert Pool.objects.exists()
+
+    pools.take_out(Account.objects.get(), actor=ada)
+    browser.post(address(Pool, "delete", pool.pk), {"post": "yes"})
+    assert not Pool.objects.exists()
+
+
+def pem() -> str:
+    key = rsa.generate_private_key(public_exponent=65537, key_size=2048)
+    form = PrivateFormat.TraditionalOpenSSL
+    return key.private_bytes(Encoding.PEM, form, NoEncryption()).decode()
+
+
+def test_a_private_key_goes_in_and_never_comes_out(browser: Client, ada: Member) -> None:
+    text = pem()
+    good = {"name": "Octo", "issuer": "Iv1.abc", "host": "github.com", "key": text}
+
+    assert browser.post(address(GitHubApp, "add"), {**good, "key": ""}).status_code == 200
+    wrong = browser.post(address(GitHubApp, "add"), {**good, "key": "no key"})
+    assert "not a private key" in wrong.content.decode()
+    evil = browser.post(address(GitHubApp, "add"), {**good, "host": "evil.example"})
+    assert evil.status_code == 200
+    assert browser.post(address(GitHubApp, "add"), good).status_code == 302
+
+    app = GitHubApp.objects.get()
+    assert app.private_key.reveal() == text
+    page = browser.get(address(GitHubApp, "change", app.pk)).content.decode()
+    assert text.splitlines()[1] not in page
+    assert app.private_key.ciphertext not in page
+    # Empty keeps it.
+    browser.post(address(GitHubApp, "change", app.pk), {**good, "name": "Octo 2", "key": ""})
+    app.refresh_from_db()
+    assert (app.name, app.private_key.reveal()) == ("Octo 2", text)
+    assert "app.changed" in actions("Octo 2")
 
 
 def test_one_profile_is_active_after_choosing_another(browser: Client) -> None:
@@ -235,12 +330,9 @@ def test_one_profile_is_active_after_choosing_another(browser: Client) -> None:
     )
 
     act(browser, "activate", new)
-
     assert list(UpstreamProfile.objects.filter(is_active=True)) == [new]
+    assert "exactly one" in act(browser, "activate", old, new)
     act(browser, "activate", old)
     assert list(UpstreamProfile.objects.filter(is_active=True)) == [old]
-
-
-def test_every_model_of_accounts_is_in_the_admin() -> None:
-    for model in MODELS:
-        assert admin.site.is_registered(model)
+    browser.post(address(UpstreamProfile, "delete", old.pk), {"post": "yes"})
+    assert UpstreamProfile.objects.filter(pk=old.pk).exists()

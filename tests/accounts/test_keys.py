@@ -85,7 +85,7 @@ def test_limits_reach_the_caller(ben: Member, ada: Member) -> None:
     caller = call(x_api_key=mine)
 
     assert caller.account_id == account.pk
-    assert caller.models == ("gpt-5.4",)
+    assert [rule.allowed for rule in caller.model_rules] == [("gpt-5.4",)]
     assert (caller.rpm, caller.concurrency) == (7, 2)
     assert (caller.budget_day_nano_aiu, caller.budget_month_nano_aiu) == (5, 9)
     assert caller.needs_approval

@@ -1,0 +1,116 @@
+"""A small OpenID provider on a loopback port: discovery, authorisation, token, keys, userinfo."""
+
+import base64
+import hashlib
+import json
+import threading
+import time
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from typing import Any
+from urllib.parse import parse_qs, urlencode, urlsplit
+
+import jwt
+from cryptography.hazmat.primitives.asymmetric import rsa
+
+CLIENT_ID = "gateway"
+CLIENT_SECRET = "provider-secret"
+
+
+class Provider:
+    """`person` is who signs in next: the claims of the id token and of userinfo."""
+
+    def __init__(self) -> None:
+        self.key = rsa.generate_private_key(public_exponent=65537, key_size=2048)
+        self.person: dict[str, Any] = {}
+        self.orgs: list[str] = []
+        self.is_down = False
+        self.codes: dict[str, dict[str, str]] = {}
+        provider = self
+
+        class Handler(BaseHTTPRequestHandler):
+            def do_GET(self) -> None:
+                url = urlsplit(self.path)
+                query = {name: values[0] for name, values in parse_qs(url.query).items()}
+                provider._get(self, url.path, query)
+
+            def do_POST(self) -> None:
+                size = int(self.headers.get("Content-Length", 0))
+                given = parse_qs(self.rfile.read(size).decode())
+                provider._token(self, {name: values[0] for name, values in given.items()})
+
+            def log_message(self, *args: Any) -> None:
+                pass
+
+        self.server = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
+        self.url = f"http://127.0.0.1:{self.server.server_port}"
+        threading.Thread(target=self.server.serve_forever, daemon=True).start()
+
+    def close(self) -> None:
+        self.server.shutdown()
+        self.server.server_close()
+
+    def _get(self, handler: BaseHTTPRequestHandler, path: str, query: dict[str, str]) -> None:
+        if self.is_down:
+            return _send(handler, 503, {"error": "away"})
+        if path == "/.well-known/openid-configuration":
+            return _send(handler, 200, self._discovery())
+        if path in ("/authorize", "/login/oauth/authorize"):
+            code = f"code-{len(self.codes)}"
+            self.codes[code] = query
+            back = urlencode({"code": code, "state": query["state"]})
+            return _send(handler, 302, {}, {"Location": f"{query['redirect_uri']}?{back}"})
+        if path == "/jwks":
+            public = jwt.algorithms.RSAAlgorithm.to_jwk(self.key.public_key(), as_dict=True)
+            return _send(handler, 200, {"keys": [public | {"kid": "one", "use": "sig"}]})
+        if handler.headers.get("Authorization", "").split()[-1:] != ["access"]:
+            return _send(handler, 401, {"error": "invalid_token"})
+        if path in ("/userinfo", "/api/v3/user"):
+            return _send(handler, 200, self.person)
+        if path == "/api/v3/user/emails":
+            address = {"email": self.person["email"], "primary": True, "verified": True}
+            return _send(handler, 200, [address])
+        if path == "/api/v3/user/orgs":
+            return _send(handler, 200, [{"login": name} for name in self.orgs])
+        return _send(handler, 404, {})
+
+    def _discovery(self) -> dict[str, Any]:
+        return {
+            "issuer": self.url,
+            "authorization_endpoint": f"{self.url}/authorize",
+            "token_endpoint": f"{self.url}/token",
+            "userinfo_endpoint": f"{self.url}/userinfo",
+            "jwks_uri": f"{self.url}/jwks",
+            "token_endpoint_auth_methods_supported": ["client_secret_post"],
+        }
+
+    def _token(self, handler: BaseHTTPRequestHandler, given: dict[str, str]) -> None:
+        asked = self.codes.pop(given.get("code", ""), None)
+        if asked is None or given.get("client_secret") != CLIENT_SECRET:
+            return _send(handler, 400, {"error": "invalid_grant"})
+        if "code_challenge" in asked:
+            digest = hashlib.sha256(given.get("code_verifier", "").encode()).digest()
+            proof = base64.urlsafe_b64encode(digest).rstrip(b"=").decode()
+            if proof != asked["code_challenge"]:
+                return _send(handler, 400, {"error": "invalid_grant"})
+        now = int(time.time())
+        claims = self.person | {"iss": self.url, "aud": CLIENT_ID, "iat": now, "exp": now + 60}
+        if "nonce" in asked:
+            claims["nonce"] = asked["nonce"]
+        id_token = jwt.encode(claims, self.key, algorithm="RS256", headers={"kid": "one"})
+        answer = {"access_token": "access", "token_type": "Bearer", "id_token": id_token}
+        return _send(handler, 200, answer)
+
+
+def _send(
+    handler: BaseHTTPRequestHandler,
+    status: int,
+    document: Any,
+    headers: dict[str, str] | None = None,
+) -> None:
+    body = json.dumps(document).encode()
+    handler.send_response(status)
+    for name, value in {"Content-Type": "application/json", **(headers or {})}.items():
+        handler.send_header(name, value)
+    handler.send_header("Content-Length", str(len(body)))
+    handler.end_headers()
+    handler.wfile.write(body)
