@@ -9,6 +9,7 @@ import re
 from collections.abc import Mapping
 from datetime import UTC, datetime
 from functools import lru_cache
+from operator import attrgetter
 from typing import Any
 
 from django.db import models
@@ -27,6 +28,13 @@ MAX_NANO_AIU = 10**15
 MAX_LIST = 50
 MAX_DEPTH = 5
 MAX_JSON_TEXT = 500
+# What every whole number's column holds that is looked at together with others.
+MAX_COUNT = 2**31 - 1
+# Texts that differ from record to record.
+DIFFERENT = frozenset({"id", "conversation", "parent", "upstream_request_id", "error_message"})
+MAX_KNOWN_WORDS = 1000
+_COUNTED, _REPEATED, _SINGULAR = "counted", "repeated", "singular"
+_fitting_words: set[tuple[Any, ...]] = set()
 _UNSTORABLE = re.compile("[\x00\ud800-\udfff]")
 
 
@@ -56,8 +64,25 @@ def _columns() -> dict[str, Any]:
 
 
 def all_fit(record: object) -> bool:
-    """A quick look, a fifth of what `fit` costs: false when in doubt."""
-    for name, kind, high, is_optional in _quick_looks():
+    """A quick look, a tenth of what `fit` costs: false when in doubt."""
+    counts = _counts()(record)
+    if set(map(type, counts)) != {int} or min(counts) < 0 or max(counts) > MAX_COUNT:
+        return False
+    # Most words of a record are those of the one before it.
+    words = _words()(record)
+    if set(map(type, words)) != {str}:
+        return False
+    if words not in _fitting_words:
+        if not _fit_singly(record, _REPEATED):
+            return False
+        if len(_fitting_words) >= MAX_KNOWN_WORDS:
+            _fitting_words.clear()
+        _fitting_words.add(words)
+    return _fit_singly(record, _SINGULAR)
+
+
+def _fit_singly(record: object, part: str) -> bool:
+    for name, kind, high, is_optional in _quick_looks()[part]:
         value: Any = getattr(record, name)
         if value is None and is_optional:
             continue
@@ -90,10 +115,33 @@ def _is_small(value: object) -> bool:
     return value is None or (type(value) is int and 0 <= value < 2**53)
 
 
+Look = tuple[str, type, int, bool]
+
+
 @lru_cache(maxsize=1)
-def _quick_looks() -> tuple[tuple[str, type, int, bool], ...]:
+def _quick_looks() -> dict[str, tuple[Look, ...]]:
     """Column name, type of its values, their bound (a length for text and lists), may it be None?"""
-    return tuple((name, *_kind_of(field), bool(field.null)) for name, field in _columns().items())
+    parts: dict[str, list[Look]] = {_COUNTED: [], _REPEATED: [], _SINGULAR: []}
+    for name, field in _columns().items():
+        kind, high = _kind_of(field)
+        if kind is int and not field.null and high >= MAX_COUNT:
+            part = _COUNTED
+        elif kind is str and name not in DIFFERENT:
+            part = _REPEATED
+        else:
+            part = _SINGULAR
+        parts[part].append((name, kind, high, bool(field.null)))
+    return {part: tuple(looks) for part, looks in parts.items()}
+
+
+@lru_cache(maxsize=1)
+def _counts() -> "attrgetter[tuple[Any, ...]]":
+    return attrgetter(*(look[0] for look in _quick_looks()[_COUNTED]))
+
+
+@lru_cache(maxsize=1)
+def _words() -> "attrgetter[tuple[Any, ...]]":
+    return attrgetter(*(look[0] for look in _quick_looks()[_REPEATED]))
 
 
 def _kind_of(field: Any) -> tuple[type, int]:

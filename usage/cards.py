@@ -1,5 +1,6 @@
 """Accounts and budgets as cards show them: words, meter, tone, and what one may do."""
 
+from collections import Counter
 from collections.abc import Iterable
 from dataclasses import dataclass
 from datetime import datetime, timedelta
@@ -10,10 +11,12 @@ from django.utils.formats import date_format
 from django.utils.timezone import localtime, now
 from django.utils.translation import gettext as _
 
+from accounts.access import oversees
 from accounts.models import Account, ApiKey, Member
 from usage import live
 from usage.figures import credit_number, span
 from usage.forecasts import Forecast, cycle_start
+from usage.quota import has_document
 from usage.quota_shapes import QuotaReading
 from usage.quota_summary import Summary, summary
 from usage.recorder import recorder
@@ -60,6 +63,22 @@ class Card:
     windows: list[Window]
     is_stale: bool
     trouble: int
+    # Requests in flight, over all processes.
+    load: int = 0
+
+    @property
+    def kind(self) -> str:
+        """How the account's requests prove themselves, in a word or two."""
+        return {
+            Account.CredentialKind.EXCHANGE.value: _("exchanged token"),
+            Account.CredentialKind.DIRECT.value: _("sent directly"),
+            Account.CredentialKind.INSTALLATION.value: _("App installation"),
+        }.get(self.account.credential_kind, self.account.credential_kind)
+
+    @property
+    def has_quota(self) -> bool:
+        """False for installations of an App: GitHub tells no quota of them."""
+        return has_document(self.account)
 
     @property
     def slug(self) -> str:
@@ -110,8 +129,9 @@ def state_word(state: str) -> str:
 
 def cards(member: Member, only: Iterable[Account] | None = None) -> list[Card]:
     """Every account, those in trouble first."""
-    accounts = Account.objects.select_related("owner") if only is None else only
-    made = [card(account, member) for account in accounts]
+    accounts = Account.objects.select_related("owner", "pool") if only is None else only
+    load = Counter(str(row["account"]) for row in in_flight(None))
+    made = [card(account, member, load[account.login]) for account in accounts]
     return sorted(made, key=lambda c: (-c.trouble, c.account.login.lower()))
 
 
@@ -126,9 +146,9 @@ def _summary(account: Account) -> Summary:
     return found
 
 
-def card(account: Account, member: Member) -> Card:
+def card(account: Account, member: Member, load: int = 0) -> Card:
     said = _summary(account)
-    is_full = member.is_superuser or account.owner_id == member.pk
+    is_full = oversees(member) or account.owner_id == member.pk
     outlook, tone = outlook_of(said)
     state_tone = STATE_TONES.get(account.state, "")
     polled_at = account.quota_polled_at
@@ -147,6 +167,7 @@ def card(account: Account, member: Member) -> Card:
         [window_of(reading) for reading in said.windows],
         is_stale,
         trouble,
+        load,
     )
 
 

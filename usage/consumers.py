@@ -13,6 +13,8 @@ from channels.db import database_sync_to_async
 from channels.generic.websocket import AsyncJsonWebsocketConsumer
 from django.contrib.auth import get_user_model
 
+from accounts import second_factor, session_ages
+from accounts.access import oversees
 from usage import live
 from usage.journal import Record
 from usage.models import UsageRecord
@@ -30,7 +32,7 @@ _open: Counter[int] = Counter()
 
 
 class LiveConsumer(AsyncJsonWebsocketConsumer):  # type: ignore[misc]
-    """`/ws/live/`: members see their own exchanges, administrators all."""
+    """`/ws/live/`: members see their own exchanges, administrators and auditors all."""
 
     async def connect(self) -> None:
         self._is_joined = False
@@ -38,11 +40,14 @@ class LiveConsumer(AsyncJsonWebsocketConsumer):  # type: ignore[misc]
         if user is None or not user.is_authenticated or not user.is_active:
             await self.close(code=NOT_SIGNED_IN)
             return
+        if await database_sync_to_async(second_factor.owes_one)(user):
+            await self.close(code=NOT_SIGNED_IN)
+            return
         if _open[user.pk] >= MAX_SOCKETS_PER_MEMBER:
             await self.close(code=TOO_MANY)
             return
         self._member_id: int = user.pk
-        self._sees_all: bool = user.is_superuser
+        self._sees_all: bool = oversees(user)
         self._group = live.GROUP_ALL if self._sees_all else live.member_group(user.pk)
         self._frames: deque[float] = deque(maxlen=MAX_FRAMES)
         _open[user.pk] += 1
@@ -118,7 +123,9 @@ class LiveConsumer(AsyncJsonWebsocketConsumer):  # type: ignore[misc]
         ):
             return False
         person = get_user_model().objects.filter(pk=self._member_id, is_active=True).first()
-        return person is not None and person.is_superuser == self._sees_all
+        if person is None or (session is not None and session_ages.is_over(session, person)):
+            return False
+        return oversees(person) == self._sees_all
 
 
 def _as_record(row: UsageRecord) -> Record:

@@ -24,7 +24,7 @@ _FIRST = (
 )  # fmt: skip
 COLUMNS = (*_FIRST, *(name for name in fields_of(UsageRecord) if name not in _FIRST))
 CHUNK = 2000
-_FORMULA = ("=", "+", "-", "@", "\t", "\r")
+_FORMULA = ("=", "+", "-", "@", "\t", "\r", "\n", "＝", "＋", "－", "＠")
 
 
 def rows(queryset: QuerySet[UsageRecord]) -> Iterator[dict[str, Any]]:
@@ -49,7 +49,7 @@ def csv_chunks(queryset: QuerySet[UsageRecord]) -> Iterator[str]:
     buffer.write("\ufeff")
     writer.writerow(COLUMNS)
     for row in rows(queryset):
-        writer.writerow([_cell(row[name]) for name in COLUMNS])
+        writer.writerow([cell(row[name]) for name in COLUMNS])
         if buffer.tell() > 32_768:
             yield _taken(buffer)
     yield _taken(buffer)
@@ -79,7 +79,7 @@ def _plain(value: Any) -> Any:
     return value.isoformat() if isinstance(value, datetime) else value
 
 
-def _cell(value: Any) -> Any:
+def cell(value: Any) -> Any:
     """A cell that no spreadsheet takes for a formula; numbers stay plain."""
     if isinstance(value, list | dict):
         value = json.dumps(value, ensure_ascii=False) if value else ""

@@ -4,17 +4,20 @@ The method: the pace is the fall of `remaining` between the first and the last s
 seven days, as far as they belong to the present billing cycle (a rise of `remaining` begins a new
 one). With less than six hours of snapshots the pace is what our own records of the account cost in
 that time. The quota then ends at now + remaining / pace.
+
+Members, teams and cost centres have no quota but a month (UTC): what they spent in it, and what the
+rest of it costs at the pace of their last seven days. Both methods: docs/accounting.md.
 """
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from datetime import datetime, timedelta
+from datetime import UTC, datetime, timedelta
 from typing import Literal
 
-from django.db.models import Min, Sum
+from django.db.models import Min, Q, QuerySet, Sum
 from django.utils.timezone import now
 
-from usage.models import QuotaSnapshot, Rollup
+from usage.models import QuotaSnapshot, Rollup, UsageRecord
 from usage.pricing import NANO_PER_CREDIT
 
 MAIN_QUOTAS = ("premium_interactions", "premium_models")
@@ -130,3 +133,46 @@ def _own_use(account_id: int, since: datetime, at: datetime) -> tuple[float, flo
     if first is None:
         return 0.0, 1.0
     return own_credits(account_id, since), max(at - first, ENOUGH) / DAY
+
+
+def month_bounds(at: datetime) -> tuple[datetime, datetime]:
+    """The billing month of `at`, UTC; the end is excluded."""
+    start = at.astimezone(UTC).replace(day=1, hour=0, minute=0, second=0, microsecond=0)
+    return start, (start + timedelta(days=32)).replace(day=1)
+
+
+def month_end(rows: QuerySet[UsageRecord], *columns: str) -> dict[tuple[object, ...], int]:
+    """Nano-AIU that each group of records will have cost at the end of the present month (UTC).
+
+    What it has cost so far, and for the rest of the month the mean of the last seven days; days
+    before the group's first record of these seven do not count, but at least one does.
+    """
+    at = now()
+    start, end = month_bounds(at)
+    since = at - WINDOW
+    recent = Q(started_at__gte=since)
+    sums = (
+        rows.filter(started_at__gte=min(start, since), started_at__lt=end)
+        .order_by()
+        .values(*columns)
+        .annotate(
+            month_nano=Sum("nano_aiu", filter=Q(started_at__gte=start), default=0),
+            recent_nano=Sum("nano_aiu", filter=recent, default=0),
+            first_at=Min("started_at", filter=recent),
+        )
+    )
+    left = max(timedelta(), end - at)
+    return {
+        tuple(row[column] for column in columns): row["month_nano"]
+        + _rest_of_month(row["recent_nano"], row["first_at"], at, left)
+        for row in sums
+    }
+
+
+def _rest_of_month(
+    recent_nano: int, first_at: datetime | None, at: datetime, left: timedelta
+) -> int:
+    if first_at is None:
+        return 0
+    days = max(1.0, min(7.0, (at - first_at) / DAY))
+    return round(recent_nano / days * (left / DAY))

@@ -1,20 +1,27 @@
 """What a request costs: said by the upstream, or computed from dated prices and marked so.
 
 Integers throughout: nano-AIU, 10^9 to an AI credit, which is 0.01 USD. A price is nano-AIU per
-batch of tokens. Source: docs/upstream.md#copilot-usage and #published-prices.
+batch of tokens. An estimate takes what the account's model list says; else the price table of this
+gateway (`Price` rows, the one in force at the time); else the shipped table.
+Source: docs/upstream.md#copilot-usage and #published-prices.
 """
 
 import json
 import re
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
+from datetime import UTC, date, datetime
 from decimal import Decimal, InvalidOperation
 from functools import lru_cache
 from pathlib import Path
 from typing import Any, Protocol
 
+from django.utils.timezone import now
+
+from accounts.snapshots import Snapshot, revision_of
 from usage.bounds import MAX_NANO_AIU
 from usage.journal import Record
+from usage.models import Price
 
 NANO_PER_CREDIT = 10**9
 CREDITS_PER_USD = 100
@@ -47,19 +54,45 @@ class Rates:
 
 @dataclass(frozen=True, slots=True)
 class Prices:
-    """The prices of one model; `long` counts when the input exceeds `long_above` tokens."""
+    """The prices of one model; `long` counts when the input exceeds `long_above` tokens.
+
+    `further` are tiers above that one, the lowest first: `(above tokens, rates)`.
+    """
 
     rates: Rates
     batch_size: int = MILLION
     long: Rates | None = None
     long_above: int = 0
+    further: tuple[tuple[int, Rates], ...] = ()
+
+    def rates_for(self, input_tokens: int) -> Rates:
+        """The rates of the tier that an input of this length falls into."""
+        rates = self.rates
+        if self.long is not None and input_tokens > self.long_above:
+            rates = self.long
+        for above, higher in self.further:
+            if input_tokens > above:
+                rates = higher
+        return rates
+
+
+@dataclass(frozen=True, slots=True)
+class Dated:
+    """Prices in force from a day (UTC) on, and where they were read."""
+
+    valid_from: date
+    prices: Prices
+    source: str
+
+
+# By model in lower case, each the newest first.
+Table = Mapping[str, tuple[Dated, ...]]
+_NO_PRICES: Table = {}
 
 
 def cost(usage: TokenCounts, prices: Prices) -> int:
     """Nano-AIU of `usage`, rounded half up once at the end."""
-    rates = prices.rates
-    if prices.long is not None and usage.input_tokens > prices.long_above:
-        rates = prices.long
+    rates = prices.rates_for(usage.input_tokens)
     read, write = max(0, usage.cache_read_tokens), max(0, usage.cache_write_tokens)
     total = (
         max(0, usage.input_tokens - read - write) * rates.input
@@ -70,10 +103,38 @@ def cost(usage: TokenCounts, prices: Prices) -> int:
     return min(MAX_NANO_AIU, (2 * total + prices.batch_size) // (2 * prices.batch_size))
 
 
-def estimate(model: str, usage: TokenCounts, prices: Mapping[str, Any] | None = None) -> int | None:
-    """Nano-AIU by the catalog's `token_prices`, else by the shipped table; `None`: no price."""
-    known = catalog_prices(prices) or published_prices(model)
+def estimate(
+    model: str,
+    usage: TokenCounts,
+    prices: Mapping[str, Any] | None = None,
+    *,
+    at: datetime | None = None,
+) -> int | None:
+    """Nano-AIU by the catalog's `token_prices`, else by a table; `None`: no price.
+
+    `at` is the time whose prices count, by default now.
+    """
+    known = catalog_prices(prices) or table_prices(model, at)
     return None if known is None else cost(usage, known)
+
+
+def table_prices(model: str, at: datetime | None = None) -> Prices | None:
+    """The gateway's own price in force at that time, else the shipped one."""
+    dated = price_in_force(model, at)
+    return published_prices(model) if dated is None else dated.prices
+
+
+def price_in_force(
+    model: str, at: datetime | None = None, *, table: Table | None = None
+) -> Dated | None:
+    """The entry of the price table that counts at that time, if there is one.
+
+    `table` stands in for the one in memory, which a page's process may not have read.
+    """
+    table = stored.value if table is None else table
+    day = (at or now()).astimezone(UTC).date()
+    entries = table.get(_key_in(table, model), ())
+    return next((entry for entry in entries if entry.valid_from <= day), None)
 
 
 def apply_cost(
@@ -91,7 +152,7 @@ def apply_cost(
     if record.input_tokens <= 0 and record.output_tokens <= 0:
         return
     model = record.model_used or record.model_asked
-    estimated = estimate(model, record, token_prices(entry))
+    estimated = estimate(model, record, token_prices(entry), at=record.started_at)
     if estimated is not None:
         record.nano_aiu, record.cost_source = estimated, "estimated"
 
@@ -127,13 +188,22 @@ def catalog_prices(prices: Mapping[str, Any] | None) -> Prices | None:
 def published_prices(model: str) -> Prices | None:
     """The shipped prices of `model`, also by a dated, dashed or suffixed form of its name."""
     table = _published()
-    name = model.strip().lower()[:200]
-    while name not in table:
-        shorter = _VARIANT.sub("", _DATE.sub("", name))
-        if shorter == name:
-            return table.get(_DASHED_VERSION.sub(r"\1.\2", name))
-        name = shorter
-    return table[name]
+    return table.get(_key_in(table, model))
+
+
+def _key_in(table: Mapping[str, Any], model: str) -> str:
+    """The name under which a table may have `model`: its own, or without date and variant."""
+    forms = _forms(model)
+    return next((form for form in forms if form in table), forms[-1])
+
+
+@lru_cache(maxsize=1024)
+def _forms(model: str) -> tuple[str, ...]:
+    """The names to look for, in this order. Each request asks; to work them out costs 5 us."""
+    names = [model.strip().lower()[:200]]
+    while (shorter := _VARIANT.sub("", _DATE.sub("", names[-1]))) != names[-1]:
+        names.append(shorter)
+    return (*names, _DASHED_VERSION.sub(r"\1.\2", names[-1]))
 
 
 def prices_date() -> str:
@@ -201,3 +271,43 @@ def _published_rates(tier: dict[str, Any]) -> Rates:
     assert nano["input"] is not None
     assert nano["output"] is not None
     return Rates(nano["input"], nano["output"], nano["cache_read"], nano["cache_write"])
+
+
+# The price table of this gateway.
+
+
+def table_of(rows: Iterable[Price]) -> Table:
+    """`Price` rows by model. A day without a price for short inputs has none."""
+    tiers: dict[tuple[str, date], list[Price]] = {}
+    for row in rows:
+        tiers.setdefault((row.model.strip().lower(), row.valid_from), []).append(row)
+    table: dict[str, list[Dated]] = {}
+    for (model, day), days_rows in tiers.items():
+        ordered = sorted(days_rows, key=lambda row: row.above_tokens)
+        if ordered[0].above_tokens == 0:
+            dated = Dated(day, _prices_of(ordered), ordered[0].source)
+            table.setdefault(model, []).append(dated)
+    return {
+        model: tuple(sorted(entries, key=lambda entry: entry.valid_from, reverse=True))
+        for model, entries in table.items()
+    }
+
+
+def _prices_of(rows: list[Price]) -> Prices:
+    """One day's rows of one model, the lowest tier first."""
+    first, *higher = [(row.above_tokens, _rates_of(row)) for row in rows]
+    if not higher:
+        return Prices(first[1])
+    above, long = higher[0]
+    return Prices(first[1], long=long, long_above=above, further=tuple(higher[1:]))
+
+
+def _rates_of(row: Price) -> Rates:
+    return Rates(
+        row.input_nano_aiu, row.output_nano_aiu, row.cache_read_nano_aiu, row.cache_write_nano_aiu
+    )
+
+
+stored: Snapshot[Table] = Snapshot(
+    "prices", revision_of(Price), lambda: table_of(Price.objects.all()), _NO_PRICES
+)

@@ -8,7 +8,7 @@ import asyncio
 import logging
 import random
 import threading
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from datetime import datetime, timedelta
 from typing import Any, Protocol
 
@@ -45,7 +45,10 @@ __all__ = [
     "summary",
 ]
 
+INSTALLATION = Account.CredentialKind.INSTALLATION
 POLL_EVERY = timedelta(minutes=5)
+# When gateways poll themselves: the worker has missed three of its turns.
+OVERDUE = 3 * POLL_EVERY
 POLL_TIMEOUT_S = 10.0
 MAX_BACK_OFF = timedelta(hours=1)
 AT_ONCE = 4
@@ -157,10 +160,23 @@ def _storable_document(value: Any, depth: int = 8) -> Any:
 # Polling
 
 
+def has_document(account: Account) -> bool:
+    """Whether GitHub tells plan and quota. Source: docs/upstream.md#installation-tokens."""
+    return account.credential_kind != INSTALLATION and account.token_kind != "ghs"  # noqa: S105
+
+
 async def poll_account(account: Account) -> bool:
-    """Ask GitHub once and store the answer; False when that failed, with the reason stored."""
+    """Ask GitHub once and store the answer; False when that failed, with the reason stored.
+
+    Installations of an App have no such document: for them nothing is asked and nothing failed.
+    """
     from accounts.github import account_document
 
+    if not has_document(account):
+        return True
+    if account.state == Account.State.FROZEN:
+        # Until a person has looked, nothing of this account goes to GitHub.
+        return False
     try:
         token = account.github_token.reveal()
         async with asyncio.timeout(POLL_TIMEOUT_S):
@@ -177,7 +193,8 @@ async def poll_account(account: Account) -> bool:
         reason = f"GitHub's answer could not be read ({type(error).__name__})."
         await in_database(_failed, account, reason, None)
     else:
-        cache.delete(_back_off_key(account.pk))
+        # Not here: the cache may be at the other end of a network, and the loop waits for nobody.
+        await in_database(cache.delete, _back_off_key(account.pk))
         return True
     return False
 
@@ -210,6 +227,7 @@ def due_accounts(at: datetime) -> list[Account]:
     waiting = Account.objects.exclude(
         state__in=[Account.State.NEEDS_SIGN_IN, Account.State.FROZEN, Account.State.PAUSED]
     ).filter(Q(quota_polled_at=None) | Q(quota_polled_at__lte=at - POLL_EVERY))
+    waiting = waiting.exclude(credential_kind=INSTALLATION).exclude(token_kind="ghs")  # noqa: S106
     due = []
     for account in waiting.order_by("quota_polled_at"):
         spread = timedelta(seconds=account.pk * 17 % 60)
@@ -224,11 +242,33 @@ def due_accounts(at: datetime) -> list[Account]:
 
 def poll_due() -> int:
     """Poll every account that is due; gives back how many were asked. Run it in a worker thread."""
-    # Another worker may run the same minute: who adds the key asks.
-    due = [a for a in due_accounts(now()) if cache.add(f"usage.quota.polling.{a.pk}", 1, 60)]
+    due = _claimed(due_accounts(now()))
     if due:
         asyncio.run(_poll_all(due))
     return len(due)
+
+
+async def poll_overdue() -> int:
+    """Poll what no worker has polled for a while, on a gateway's loop; how many were asked.
+
+    Raises `django.db.Error` when the database is away.
+    """
+    overdue = await in_database(_overdue)
+    if overdue:
+        await _poll_all(overdue)
+    return len(overdue)
+
+
+def _overdue() -> list[Account]:
+    before = now() - OVERDUE
+    due = due_accounts(now())
+    # Those that were never polled are polled when a gateway meets them.
+    return _claimed(a for a in due if a.quota_polled_at and a.quota_polled_at < before)
+
+
+def _claimed(accounts: Iterable[Account]) -> list[Account]:
+    # Another process may look at the same minute: who adds the key asks.
+    return [a for a in accounts if cache.add(f"usage.quota.polling.{a.pk}", 1, 60)]
 
 
 async def _poll_all(accounts: list[Account]) -> None:

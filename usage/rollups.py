@@ -6,8 +6,10 @@ rollup always equals its records; `rebuild` makes it so again after a repair.
 """
 
 import math
+from collections import Counter
 from collections.abc import Iterable, Mapping
 from datetime import UTC, datetime, timedelta
+from operator import attrgetter
 from typing import Any, Protocol
 
 from django.conf import settings
@@ -29,6 +31,10 @@ SUMS = (
 )
 COMBINATION = (
     "hour", "member_id", "key_id", "account_id", "team_id", "model", "client", "outcome",
+)  # fmt: skip
+_SUMMED = (
+    "input_tokens", "output_tokens", "cache_read_tokens", "cache_write_tokens", "reasoning_tokens",
+    "nano_aiu", "total_ms",
 )  # fmt: skip
 HOUR = timedelta(hours=1)
 # 2^20 ms is 17 minutes; whatever took longer is as slow.
@@ -144,11 +150,10 @@ def _rebuild_hour(hour: datetime) -> int:
 
 
 def _group(records: Iterable[Summable]) -> dict[tuple[Any, ...], Rollup]:
-    parts: dict[tuple[Any, ...], Rollup] = {}
+    groups: dict[tuple[Any, ...], list[Summable]] = {}
     hours: dict[datetime, datetime] = {}
     for record in records:
         started = record.started_at
-        # A model for each record, and its sums by name, would cost 25 us more.
         minute = started.replace(second=0, microsecond=0)
         if minute not in hours:
             hours[minute] = hour_of(started)
@@ -162,29 +167,35 @@ def _group(records: Iterable[Summable]) -> dict[tuple[Any, ...], Rollup]:
             record.client,
             record.outcome,
         )
-        part = parts.get(key)
-        if part is None:
-            named = dict(zip(COMBINATION, key, strict=True))
-            part = parts[key] = Rollup(**named, first_token_histogram={})
-        _count_into(part, record)
-    return parts
+        group = groups.get(key)
+        if group is None:
+            groups[key] = [record]
+        else:
+            group.append(record)
+    return {key: _sum(key, group) for key, group in groups.items()}
 
 
-def _count_into(part: Rollup, record: Summable) -> None:
-    part.requests += 1
-    part.input_tokens = min(MOST, part.input_tokens + record.input_tokens)
-    part.output_tokens = min(MOST, part.output_tokens + record.output_tokens)
-    part.cache_read_tokens = min(MOST, part.cache_read_tokens + record.cache_read_tokens)
-    part.cache_write_tokens = min(MOST, part.cache_write_tokens + record.cache_write_tokens)
-    part.reasoning_tokens = min(MOST, part.reasoning_tokens + record.reasoning_tokens)
-    part.nano_aiu = min(MOST, part.nano_aiu + record.nano_aiu)
-    if record.cost_source == UsageRecord.CostSource.ESTIMATED:
-        part.estimated_nano_aiu = min(MOST, part.estimated_nano_aiu + record.nano_aiu)
-    part.total_ms = min(MOST, part.total_ms + record.total_ms)
-    if record.first_token_ms is not None:
-        bucket = str(bucket_of(record.first_token_ms))
-        histogram = part.first_token_histogram
-        histogram[bucket] = histogram.get(bucket, 0) + 1
+_summed = attrgetter(*_SUMMED)
+
+
+def _sum(key: tuple[Any, ...], records: list[Summable]) -> Rollup:
+    """One combination's sums. Column by column: record by record it costs ten times as much."""
+    totals = [min(MOST, sum(column)) for column in zip(*map(_summed, records), strict=True)]
+    estimated = UsageRecord.CostSource.ESTIMATED
+    histogram: dict[str, int] = {}
+    for ms, count in Counter([record.first_token_ms for record in records]).items():
+        if ms is not None:
+            bucket = str(bucket_of(ms))
+            histogram[bucket] = histogram.get(bucket, 0) + count
+    return Rollup(
+        **dict(zip(COMBINATION, key, strict=True)),
+        **dict(zip(_SUMMED, totals, strict=True)),
+        requests=len(records),
+        estimated_nano_aiu=min(
+            MOST, sum(r.nano_aiu for r in records if r.cost_source == estimated)
+        ),
+        first_token_histogram=histogram,
+    )
 
 
 def _key(rollup: Rollup) -> tuple[Any, ...]:

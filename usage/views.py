@@ -2,9 +2,11 @@
 
 import json
 from collections.abc import AsyncIterator, Iterator
-from typing import Any
+from typing import Any, TypeVar
+from uuid import UUID, uuid4
 
 from asgiref.sync import sync_to_async
+from django.contrib import messages
 from django.core.handlers.asgi import ASGIRequest
 from django.core.serializers.json import DjangoJSONEncoder
 from django.http import (
@@ -17,14 +19,17 @@ from django.http import (
     StreamingHttpResponse,
 )
 from django.shortcuts import redirect, render
+from django.utils.translation import gettext as _
+from kombu.exceptions import OperationalError
 
 from accounts.access import is_fragment, member_of, page, scope_of, zone_of
 from accounts.models import ApiKey
-from usage import cards, charts, exports, filters, lines, reports
+from usage import bodies, cards, charts, exports, filters, large_exports, lines, reports
 from usage.filters import Filters
 from usage.recorder import recorder
 from usage.wording import FORMATS
 
+Piece = TypeVar("Piece", str, bytes)
 # How long a page waits for a record that has finished and is being written.
 FLUSH_S = 2.0
 EXPORT_TYPES = {"csv": "text/csv; charset=utf-8", "json": "application/json"}
@@ -102,7 +107,9 @@ def exchange(request: HttpRequest, exchange_id: str) -> HttpResponse:
     detail = lines.detail(record)
     text = json.dumps(lines.as_json(detail.line), indent=2, cls=DjangoJSONEncoder)
     template = "parts/exchange.html" if is_fragment(request) else "pages/exchange.html"
-    return render(request, template, {"detail": detail, "record": record, "json": text})
+    has_bodies = bodies.of_scope(scope_of(request)).filter(pk=record.pk).exists()
+    context = {"detail": detail, "record": record, "json": text, "has_bodies": has_bodies}
+    return render(request, template, context)
 
 
 @page
@@ -137,7 +144,7 @@ def live(request: HttpRequest) -> HttpResponse:
     return render(request, template, context)
 
 
-async def _awaited(chunks: Iterator[str]) -> AsyncIterator[str]:
+async def _awaited(chunks: Iterator[Piece]) -> AsyncIterator[Piece]:
     take = sync_to_async(lambda: next(chunks, None))
     while (chunk := await take()) is not None:
         yield chunk
@@ -148,11 +155,47 @@ def export(request: HttpRequest, kind: str) -> HttpResponseBase:
     """The list as a file, streamed; members get their own rows only."""
     asked = _asked(request, default="7d")
     rows = filters.records(asked)
+    if large_exports.is_large(rows):
+        return _as_a_task(request, kind)
     chunks = exports.csv_chunks(rows) if kind == "csv" else exports.json_chunks(rows)
     # An ASGI server would read a plain iterator to its end before sending the first byte.
     body = _awaited(chunks) if isinstance(request, ASGIRequest) else chunks
     response = StreamingHttpResponse(body, content_type=EXPORT_TYPES[kind])
     name = f"requests_{asked.start:%Y-%m-%d}_{asked.end:%Y-%m-%d}.{kind}"
+    response.headers["Content-Disposition"] = f'attachment; filename="{name}"'
+    return response
+
+
+def _as_a_task(request: HttpRequest, kind: str) -> HttpResponse:
+    from usage.tasks import write_export
+
+    query, zone = request.META.get("QUERY_STRING", ""), str(zone_of(request))
+    try:
+        write_export.delay(member_of(request).pk, query, kind, zone, str(uuid4()))
+    except OperationalError:
+        messages.error(
+            request, _("No worker can be reached now; try again, or ask for fewer rows.")
+        )
+    else:
+        messages.info(
+            request,
+            _("More than 100,000 rows: the file is being written; a notice will bring its link."),
+        )
+    return redirect("notifications")
+
+
+@page
+def large_export(request: HttpRequest, export_id: UUID, kind: str) -> HttpResponseBase:
+    """A file that a task has written, for who asked for it."""
+    found = None
+    if kind in EXPORT_TYPES:
+        found = large_exports.find(member_of(request), str(export_id), kind)
+    if found is None:
+        raise Http404
+    path, name = found
+    pieces = large_exports.pieces(path)
+    body = _awaited(pieces) if isinstance(request, ASGIRequest) else pieces
+    response = StreamingHttpResponse(body, content_type=EXPORT_TYPES[kind])
     response.headers["Content-Disposition"] = f'attachment; filename="{name}"'
     return response
 

@@ -115,3 +115,32 @@ def test_a_midnight_without_a_database_begins_a_new_day(
     assert sums.spent_today(7) == 5
     clock += timedelta(minutes=2)
     assert (sums.spent_today(7), sums.spent_this_month(7)) == (0, 5)
+
+
+def test_everybody_whose_budget_a_request_counts_against_is_summed(
+    make_record: MakeRecord, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    # A Wednesday: the week begins in the month before.
+    clock = datetime(2026, 12, 2, 12, tzinfo=UTC)
+    monkeypatch.setattr("usage.spend.now", lambda: clock)
+    for hour, nano in (
+        (datetime(2026, 11, 29, 23, tzinfo=UTC), 1),
+        (datetime(2026, 11, 30, 0, tzinfo=UTC), 10),
+        (datetime(2026, 12, 1, 0, tzinfo=UTC), 100),
+        (datetime(2026, 12, 2, 0, tzinfo=UTC), 1000),
+    ):
+        Rollup.objects.create(
+            hour=hour, key_id=7, member_id=1, team_id=5, account_id=3, model="gpt-4.1",
+            outcome="completed", nano_aiu=nano,
+        )  # fmt: skip
+    sums = Spend()
+    sums.refresh()
+    sums.add(make_record(started_at=clock, team_id=5, model_used="gpt-4.1", nano_aiu=5))
+    for subject in ("key:7", "member:1", "team:5", "account:3", "model:gpt-4.1"):
+        assert sums.spent(subject, "day") == 1005
+        assert sums.spent(subject, "week") == 1115
+        assert sums.spent(subject, "month") == 1105
+    assert sums.spent_of_models(lambda model: model.startswith("gpt-"), "week") == 1115
+    assert sums.spent("team:6", "month") == 0
+    clock = datetime(2026, 12, 7, 0, 0, 1, tzinfo=UTC)
+    assert [sums.spent("team:5", p) for p in ("day", "week", "month")] == [0, 0, 1105]
