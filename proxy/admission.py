@@ -1,28 +1,35 @@
-"""May this request go on? The gates, in order: body, key limits, model, budget, rate, room, approval.
+"""May this request go on? The gates, in order: room, body, model, hours, context, limits, spacing, rule.
 
 Each gate raises the error that the client gets, or takes a lease that the exchange gives back. Every
-route that reaches the upstream passes here; count_tokens is of a light class that a key's own limits
-do not count.
+route that reaches the upstream passes here, and once more when its seat is known (`admit_to_seat`).
+Embeddings and count_tokens are of a light class that is counted by itself; counting costs nothing.
 """
 
 import time
 from collections.abc import Callable
-from datetime import UTC, datetime, timedelta
+from typing import Any
 
 from django.conf import settings
+from django.utils.timezone import now
 
-from proxy import approval, catalog
+from accounts import book as account_book
+from accounts.book import AccountView
+from accounts.limits import Allowance
+from accounts.models import Account
+from proxy import approval_rules, pacing, policies, slowdown
 from proxy.errors import Forbidden, RateLimited, Unavailable
 from proxy.exchange import Exchange
-from proxy.rate_limit import Concurrency, PerMinute, Spacing
+from proxy.limits import ceilings
+from proxy.limits.gate import gate
+from proxy.rate_limit import Spacing
 from proxy.reading import read_body
-from usage import spend
 
-LIGHT = frozenset({"count_tokens"})
+LIGHT = frozenset({"embeddings", "count_tokens"})
+FREE = frozenset({"count_tokens"})
 
 
 class Gates:
-    """The limiters of this process."""
+    """The limiters of this process that are nobody's own."""
 
     def __init__(self) -> None:
         self.open()
@@ -31,8 +38,6 @@ class Gates:
         """Begin anew with the present settings."""
         self.in_flight = 0
         self.draining = False
-        self.per_minute = PerMinute()
-        self.concurrency = Concurrency()
         self.spacing = Spacing(
             settings.GATEWAY_RATE_LIMIT_S,
             wait=settings.GATEWAY_RATE_LIMIT_WAIT,
@@ -45,18 +50,102 @@ gates = Gates()
 
 
 async def admit(exchange: Exchange, *, kind: str = "generation") -> None:
-    """Pass all gates. `kind` is generation, embeddings or count_tokens."""
+    """Pass all gates of the caller. `kind` is generation, embeddings or count_tokens."""
     take_room(exchange)
     read_body(exchange)
-    check_model(exchange)
-    if kind not in LIGHT:
-        check_budget(exchange)
-        check_key_rate(exchange)
-    waited_from = time.monotonic()
+    caller = exchange.caller
+    exchange.kind = kind
+    if caller.is_auditor:
+        raise Forbidden(
+            "This key is an auditor's: it reads what the team has used and calls no model.",
+            code="auditor_key",
+        )
+    policies.check(caller, exchange.model)
+    if caller.allowances:
+        await _enter(exchange, caller.allowances)
     if gates.spacing.spacing_s > 0:
+        waited_from = time.monotonic()
         await gates.spacing.enter()
-    await ask_person(exchange)
-    exchange.record.queue_ms = int((time.monotonic() - waited_from) * 1000)
+        waited_ms = int((time.monotonic() - waited_from) * 1000)
+        exchange.record.queue_ms = (exchange.record.queue_ms or 0) + waited_ms
+    # Asked last, and outside of here: a stream that waits for a person says so meanwhile.
+    exchange.approval_rule = approval_rules.rule_for(exchange, kind)
+
+
+async def admit_to_seat(exchange: Exchange, account: AccountView, model: str) -> None:
+    """Pass the gates of the account and the model that will serve. A seat of before is left."""
+    allowances = seat_allowances(account, model)
+    if allowances or exchange.seat_hold is not None:
+        gate.leave_seat(exchange)
+    pacing.check(exchange, account)
+    if allowances:
+        await _enter(exchange, allowances, current=lambda: _seat_now(account, model), is_seat=True)
+
+
+def _seat_now(account: AccountView, model: str) -> tuple[Allowance, ...]:
+    """The same after a wait, in which GitHub may have limited the account. Raises `RateLimited`."""
+    at = now()
+    view = account_book.get(account.id) or account
+    limit = view.limits.get(model)
+    if view.state_at(at) == Account.State.COOLING_DOWN and view.cooldown_until is not None:
+        until, reason = view.cooldown_until, view.state_reason
+    elif limit is not None and limit.until > at:
+        until, reason = limit.until, limit.reason
+    else:
+        return seat_allowances(view, model)
+    raise RateLimited(
+        f"The account {view.login} is cooling down: {reason or 'a limit'}",
+        retry_after_s=(until - at).total_seconds(),
+        code="account_cooling_down",
+    )
+
+
+async def _enter(
+    exchange: Exchange,
+    allowances: tuple[Allowance, ...],
+    *,
+    is_seat: bool = False,
+    current: Callable[[], tuple[Allowance, ...]] | None = None,
+) -> None:
+    is_free = exchange.kind in FREE
+    if not is_free:
+        ceilings.check(exchange, allowances)
+    await gate.enter(
+        exchange,
+        allowances,
+        is_light=exchange.kind in LIGHT,
+        counts_spend=not is_free,
+        is_seat=is_seat,
+        current=current,
+    )
+
+
+def seat_allowances(account: AccountView, model: str) -> tuple[Allowance, ...]:
+    """The limits of an account and a model, the account's as slow as GitHub wants it now."""
+    found = slowdown.allowances(account, model)
+    policy = policies.allowance_of(model)
+    return found if policy is None else (*found, policy)
+
+
+def check_budget(exchange: Exchange) -> None:
+    """Between the rounds of one request: what it has cost so far may be all that was left."""
+    gate.check_budget(exchange)
+
+
+def lower_ceilings(
+    exchange: Exchange,
+    body: dict[str, Any],
+    *,
+    endpoint_format: str,
+    account: AccountView,
+    model: str,
+    efforts: tuple[str, ...],
+) -> None:
+    """Keep output and effort of a body that goes up within the limits of all whom it meets."""
+    seat = seat_allowances(account, model)
+    if seat or exchange.caller.allowances:
+        allowances = (*exchange.caller.allowances, *seat)
+        ceilings.lower(exchange, body, endpoint_format, allowances, efforts)
 
 
 def take_room(exchange: Exchange) -> None:
@@ -75,82 +164,3 @@ def take_room(exchange: Exchange) -> None:
 
 def _leave_room() -> None:
     gates.in_flight -= 1
-
-
-def check_model(exchange: Exchange) -> None:
-    """A key with a model list may use those models only, by whatever name they are called."""
-    allowed = exchange.caller.models
-    if not allowed or exchange.model in allowed:
-        return
-    for one in catalog.book.value.by_account.values():
-        entry = catalog.find(exchange.model, one.entries)
-        if entry is not None and entry.id in allowed:
-            return
-    raise Forbidden(
-        f"This API key may not use the model {exchange.model[:80]!r}. "
-        f"It may use: {', '.join(allowed)}.",
-        code="model_not_permitted",
-        param="model",
-    )
-
-
-def check_budget(exchange: Exchange) -> None:
-    """Hard budgets of the key, in AI credits per UTC day and month."""
-    caller = exchange.caller
-    if caller.key_id is None:
-        return
-    for limit, spent, word, ends in (
-        (caller.budget_day_nano_aiu, spend.spent_today, "day", _end_of_day),
-        (caller.budget_month_nano_aiu, spend.spent_this_month, "month", _end_of_month),
-    ):
-        if limit and (used := spent(caller.key_id)) >= limit:
-            raise RateLimited(
-                f"This API key has used {used / 1e9:.2f} of its {limit / 1e9:g} AI credits for this "
-                f"{word}. An administrator can raise the budget.",
-                code="insufficient_quota",
-                retry_after_s=(ends() - datetime.now(UTC)).total_seconds(),
-                should_retry=False,
-            )
-
-
-def _end_of_day() -> datetime:
-    today = datetime.now(UTC).replace(hour=0, minute=0, second=0, microsecond=0)
-    return today + timedelta(days=1)
-
-
-def _end_of_month() -> datetime:
-    first = datetime.now(UTC).replace(day=1, hour=0, minute=0, second=0, microsecond=0)
-    return (first + timedelta(days=32)).replace(day=1)
-
-
-def check_key_rate(exchange: Exchange) -> None:
-    caller = exchange.caller
-    if caller.key_id is None:
-        return
-    if caller.concurrency:
-        leave: Callable[[], None] = gates.concurrency.enter(caller.key_id, caller.concurrency)
-        exchange.leases.append(leave)
-    if caller.rpm:
-        gates.per_minute.enter(caller.key_id, caller.rpm)
-
-
-async def ask_person(exchange: Exchange) -> None:
-    """`--manual`, or a key that asks for approval: a person says yes first."""
-    if not (settings.GATEWAY_MANUAL or exchange.caller.needs_approval):
-        return
-    if approval.queue.is_settled(exchange.conversation):
-        return
-    await approval.queue.ask(
-        approval.new_pending(
-            id=exchange.id,
-            member=exchange.caller.member,
-            key=exchange.caller.key_name,
-            client=exchange.record.client,
-            model=exchange.model,
-            path=exchange.path,
-            conversation=exchange.conversation,
-            input_tokens=exchange.record.bytes_in // 4,
-            tools=exchange.gist.tools,
-            rule="--manual" if settings.GATEWAY_MANUAL else "this key asks for approval",
-        )
-    )

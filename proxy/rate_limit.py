@@ -1,15 +1,29 @@
-"""Who may go now: spacing between requests, requests per minute, requests at once. In this process.
+"""The whole gateway's spacing between two requests (the seed's --rate-limit), over all processes.
 
-Each limiter refuses with the time to wait, or lets a request queue: first come, first served, with a
-bound and a time-out, so that waiters never wake together.
+It refuses with the time to wait, or lets a request queue: first come, first served, with a bound and a
+time-out, so that waiters never wake together. The limits of keys and others are in `proxy.limits`.
 """
 
 import asyncio
 import time
 from collections import deque
-from collections.abc import Callable
 
+from proxy import shared
 from proxy.errors import RateLimited
+
+# Milliseconds to wait for the next turn, which is taken; negative when that is too long.
+_TURN = """
+local time = redis.call('TIME')
+local now = tonumber(time[1]) * 1000 + math.floor(tonumber(time[2]) / 1000)
+local spacing, most = tonumber(ARGV[1]), tonumber(ARGV[2])
+local free = tonumber(redis.call('GET', KEYS[1]) or '0')
+-- A clock that has gone back must not lock everybody out.
+if free > now + most + spacing * 2 then free = now end
+local wait = math.max(0, free - now)
+if wait > most then return -math.ceil(wait) end
+redis.call('SET', KEYS[1], string.format('%.0f', now + wait + spacing), 'PX', wait + spacing + 1000)
+return math.ceil(wait)
+"""
 
 
 class Spacing:
@@ -28,6 +42,8 @@ class Spacing:
 
     async def enter(self) -> None:
         """Return when it is this request's turn. Raises `RateLimited`."""
+        if shared.client() is not None and await self._enter_shared():
+            return
         now = time.monotonic()
         if not self._queue and now >= self._free_at:
             self._free_at = now + self.spacing_s
@@ -56,6 +72,27 @@ class Spacing:
             if turn in self._queue:
                 self._queue.remove(turn)
 
+    async def _enter_shared(self) -> bool:
+        """The same with every process's requests; False when Redis does not answer."""
+        most_s = 0.0
+        if self._wait:
+            most_s = min(self._queue_timeout_s, self._queue_limit * self.spacing_s)
+        spacing_ms, most_ms = int(self.spacing_s * 1000), int(most_s * 1000)
+        wait_ms = await shared.attempt(
+            lambda redis: redis.eval(_TURN, 1, shared.PREFIX + "spacing", spacing_ms, most_ms), None
+        )
+        if wait_ms is None:
+            return False
+        wait_s = int(wait_ms) / 1000
+        if wait_s < 0:
+            raise RateLimited(
+                f"Refused, {-wait_s:.0f} s too early: this gateway sends one request every "
+                f"{self.spacing_s:g} s.",
+                retry_after_s=-wait_s,
+            )
+        await asyncio.sleep(wait_s)
+        return True
+
     def _arm(self) -> None:
         if self._timer is None and self._queue:
             delay = max(0.0, self._free_at - time.monotonic())
@@ -74,50 +111,3 @@ class Spacing:
     @property
     def waiting(self) -> int:
         return len(self._queue)
-
-
-class PerMinute:
-    """Requests of the last sixty seconds, by key: exact, never more than the limit in any minute."""
-
-    def __init__(self) -> None:
-        self._times: dict[int, deque[float]] = {}
-
-    def enter(self, key: int, limit: int) -> None:
-        """Count one request of `key`. Raises `RateLimited` with the time until one falls out."""
-        now = time.monotonic()
-        times = self._times.setdefault(key, deque())
-        while times and times[0] <= now - 60:
-            times.popleft()
-        if len(times) >= limit:
-            raise RateLimited(
-                f"This API key may make {limit} requests a minute.",
-                retry_after_s=max(1.0, times[0] + 60 - now),
-            )
-        times.append(now)
-
-
-class Concurrency:
-    """Requests in flight by key. A lease must be given back once; giving back twice does nothing."""
-
-    def __init__(self) -> None:
-        self._held: dict[int, int] = {}
-
-    def enter(self, key: int, limit: int) -> Callable[[], None]:
-        """Take a slot; the result gives it back. Raises `RateLimited`."""
-        if self._held.get(key, 0) >= limit:
-            raise RateLimited(f"This API key may have {limit} requests in flight.", retry_after_s=1)
-        self._held[key] = self._held.get(key, 0) + 1
-        given_back = False
-
-        def leave() -> None:
-            nonlocal given_back
-            if given_back:
-                return
-            given_back = True
-            left = self._held[key] - 1
-            if left:
-                self._held[key] = left
-            else:
-                del self._held[key]
-
-        return leave

@@ -28,6 +28,11 @@ START_TIMEOUT_S = 60
 OURS = ("GATEWAY_", "GH_", "GITHUB_", "COPILOT_", "DJANGO_", "DATABASE_", "REDIS_")
 
 
+def clean_environment() -> dict[str, str]:
+    """The environment of this process, free of what would configure a gateway."""
+    return {k: v for k, v in os.environ.items() if not k.startswith(OURS)}
+
+
 class Gateway:
     """`manage.py start` in a process and data folder of its own."""
 
@@ -41,7 +46,7 @@ class Gateway:
         self.data_dir = data_dir
         self.output: list[str] = []
         self.environment = {
-            **{k: v for k, v in os.environ.items() if not k.startswith(OURS)},
+            **clean_environment(),
             "COPILOT_DATA_DIR": str(data_dir),
             "GITHUB_URL": github_url,
             "GITHUB_API_URL": github_url,
@@ -224,3 +229,73 @@ def new_gateway(simulator: SimulatorThread, tmp_path: Path) -> Iterator[Callable
     yield make
     for gateway in started:
         gateway.stop()
+
+
+# Several processes: see tests/team.py.
+
+
+@pytest.fixture(scope="session")
+def team_servers(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Any]:
+    """PostgreSQL with a migrated database to copy; skips where it is not installed."""
+    from tests import team
+
+    yield from team.servers(tmp_path_factory.mktemp("migrating"))
+
+
+@pytest.fixture
+def new_redis() -> Iterator[Callable[[], Any]]:
+    from tests import team
+
+    started: list[Any] = []
+
+    def make() -> Any:
+        started.append(team.Redis())
+        return started[-1]
+
+    yield make
+    for redis in started:
+        redis.close()
+
+
+@pytest.fixture
+def new_team(
+    team_servers: Any, new_redis: Callable[[], Any], simulator: SimulatorThread, tmp_path: Path
+) -> Iterator[Callable[..., Any]]:
+    """Start teams with flags and environment of the test's own; see `tests.team.Team`."""
+    from tests.team import Team
+
+    postgres, template = team_servers
+    started: list[Team] = []
+
+    def make(*arguments: str, **options: Any) -> Team:
+        folder = tmp_path / f"team{len(started)}"
+        started.append(
+            Team(postgres, new_redis(), simulator, folder, *arguments, template=template, **options)
+        )
+        return started[-1]
+
+    yield make
+    for team in started:
+        team.close()
+
+
+@pytest.fixture(scope="session")
+def shared_team(
+    team_servers: Any, shared_simulator: SimulatorThread, tmp_path_factory: pytest.TempPathFactory
+) -> Iterator[Any]:
+    from tests.team import Redis, Team
+
+    postgres, template = team_servers
+    redis = Redis()
+    team = Team(
+        postgres, redis, shared_simulator, tmp_path_factory.mktemp("team"), template=template
+    )
+    yield team
+    team.close()
+    redis.close()
+
+
+@pytest.fixture
+def team(shared_team: Any, simulator: SimulatorThread) -> Any:
+    """Two gateways for tests that leave them as they were; keys and rows may be added."""
+    return shared_team
