@@ -7,7 +7,7 @@ import asyncio
 import random
 import uuid
 from collections.abc import Sequence
-from datetime import timedelta
+from datetime import UTC, datetime, timedelta
 from functools import lru_cache
 from typing import Any
 
@@ -18,16 +18,24 @@ from django.utils.timezone import now
 from accounts import book as account_book
 from accounts import tokens
 from accounts.errors import AccountUnavailable
+from proxy import slowdown
 from proxy.errors import GatewayError
 from proxy.exchange import Exchange
+from proxy.placement import load, may_move, still_there
 from proxy.routing import Route, cooldowns, unavailable
 from proxy.upstream.client import NotAnswered, UpstreamResponse, client
 from proxy.upstream.failures import UpstreamFault, read_failure, to_error
 from proxy.upstream.headers import quota_headers, request_headers
 from proxy.upstream.recovery import recover
-from usage import quota
+from usage import quota, room
 
 DEFAULT_COOLDOWN_S = 30.0
+# A quota that is used up is asked again after this, in case somebody has raised it meanwhile.
+ASK_QUOTA_EVERY_S = 300.0
+# What another account could serve. Words of abuse or terms are never among them.
+OF_THE_ACCOUNT = frozenset(
+    {"rate_limited", "quota_exceeded", "token_expired", "overloaded", "server_error"}
+)
 RETRIED_STATUSES = frozenset({408, 499, 500, 502, 503, 504})
 
 
@@ -38,30 +46,30 @@ async def open_response(
 
     Repeats at most three times: once with a fresh token or host after 401, 403 or 421, once after a
     failure that says nothing of the request, and once without the reasoning of the history when the
-    upstream does not accept it back. Raises the upstream's error.
+    upstream does not accept it back. Where another seat may take over, that is the second try.
+    Raises the upstream's error.
     """
     payload = orjson.dumps(body)
     renewed = repeated = recovered = False
     credential = route.credential
+    load.sit(exchange, route.account.id)
     while True:
-        # Not from the system's random source: see `Exchange.begin`.
-        request_id = str(uuid.UUID(int=random.getrandbits(128), version=4))
+        still_there(route.account.id)
+        request_id = new_request_id()
         attempt: dict[str, Any] = {"account": route.account.login, "at_ms": exchange.elapsed_ms()}
         exchange.record.attempts.append(attempt)
         try:
             response = await client().open(
                 "POST",
                 credential.base_url + route.endpoint.path,
-                headers=list(
-                    attempt_headers(
-                        exchange,
-                        route,
-                        request_id=request_id,
-                        betas=betas,
-                        body=body,
-                        token=credential.token,
-                    ).items()
-                ),
+                headers=attempt_headers(
+                    exchange,
+                    route,
+                    request_id=request_id,
+                    betas=betas,
+                    body=body,
+                    token=credential.token,
+                ).items(),
                 body=payload,
                 first_byte_timeout_s=settings.GATEWAY_FIRST_BYTE_TIMEOUT_S,
                 fresh=repeated,
@@ -98,12 +106,16 @@ async def open_response(
             payload = orjson.dumps(body)
             exchange.drop("thinking")
             continue
-        if response.status in RETRIED_STATUSES and not repeated:
+        goes_elsewhere = fault.kind in OF_THE_ACCOUNT and may_move(exchange, route.account)
+        # One repetition in all, however many accounts are tried.
+        may_repeat = not repeated and not goes_elsewhere and not exchange.tried
+        if response.status in RETRIED_STATUSES and may_repeat:
             repeated = True
             await pause()
             continue
-        await note_fault(route, fault)
-        raise to_error(fault)
+        answer = to_error(fault)
+        await note_fault(route, fault, answer)
+        raise answer
 
 
 def attempt_headers(
@@ -126,6 +138,14 @@ def attempt_headers(
         betas=betas,
         stream=body.get("stream") is True,
     )
+
+
+def new_request_id() -> str:
+    """A UUID of version 4; not from the system's random source: see `Exchange.begin`."""
+    bits = random.getrandbits(128)
+    h = f"{bits:032x}"
+    # `uuid.UUID` takes four times as long.
+    return f"{h[:8]}-{h[8:12]}-4{h[13:16]}-{'89ab'[bits & 3]}{h[17:20]}-{h[20:]}"
 
 
 async def read_fault(response: UpstreamResponse) -> UpstreamFault:
@@ -156,22 +176,58 @@ def note_answer(exchange: Exchange, route: Route, response: UpstreamResponse) ->
     record.upstream_status = response.status
     record.upstream_ms = exchange.elapsed_ms()
     record.upstream_request_id = response.headers.get("x-github-request-id", "")[:100]
+    if response.status == 200:
+        slowdown.succeeded(route.account.id, route.entry.id)
     readings = quota_headers(response.headers)
     if readings:
         quota.from_headers(route.account.id, readings)
+        room.note(route.account.id, readings)
 
 
-async def note_fault(route: Route, fault: UpstreamFault) -> None:
-    """Take account or model out of service as the fault demands; never another seat instead."""
+async def note_fault(route: Route, fault: UpstreamFault, error: GatewayError) -> None:
+    """Take account or model out of service as the fault demands, and let `error` say for how long."""
     account_id = route.account.id
-    wait_s = fault.retry_after_s or DEFAULT_COOLDOWN_S
-    until = now() + timedelta(seconds=wait_s)
+    error.is_of_account = fault.kind in OF_THE_ACCOUNT
     match fault.kind:
-        case "rate_limited" if fault.model_scoped:
-            cooldowns.cool(account_id, route.entry.id, wait_s)
         case "rate_limited":
-            await account_book.cool_down(account_id, until, fault.message)
+            wait_s = error.retry_after_s = error.retry_after_s or DEFAULT_COOLDOWN_S
+            slowdown.limited(account_id, wait_s, route.entry.id if fault.model_scoped else "")
+            if fault.model_scoped:
+                await cooldowns.cool(account_id, route.entry.id, wait_s, reason=fault.message)
+            else:
+                until = now() + timedelta(seconds=wait_s)
+                await account_book.cool_down(account_id, until, fault.message)
         case "quota_exceeded":
-            cooldowns.cool(account_id, route.entry.id, fault.retry_after_s or 300)
+            returns_in_s = fault.retry_after_s or _quota_returns_in_s(route, fault)
+            error.retry_after_s = returns_in_s
+            await cooldowns.cool(
+                account_id,
+                route.entry.id,
+                min(returns_in_s, ASK_QUOTA_EVERY_S),
+                kind=fault.kind,
+                reason=fault.message,
+                returns_in_s=returns_in_s,
+            )
         case "abuse":
             await account_book.freeze(account_id, fault.message)
+
+
+def _quota_returns_in_s(route: Route, fault: UpstreamFault) -> float:
+    """Until the quota is new: by what GitHub has said of it, else by its calendar.
+
+    A month's credits are new at midnight UTC of the first. Source: docs/upstream.md#billing.
+    """
+    account, at = route.account, now()
+    if "session" in fault.code:
+        ends_at = room.reset_of(account.id, "session")
+    else:
+        ends_at = room.returns_at(account.id) or account.quota_reset_at
+        if ends_at is None or ends_at <= at:
+            ends_at = next_month(at) if account.token_based_billing else None
+    left_s = 0.0 if ends_at is None else (ends_at - at).total_seconds()
+    return left_s if left_s > 0 else ASK_QUOTA_EVERY_S
+
+
+def next_month(at: datetime) -> datetime:
+    first = at.astimezone(UTC).replace(day=1, hour=0, minute=0, second=0, microsecond=0)
+    return (first + timedelta(days=32)).replace(day=1)

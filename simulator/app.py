@@ -15,6 +15,7 @@ from simulator import (
     device_flow,
     embeddings,
     identity,
+    installations,
     messages,
     streams,
     transport,
@@ -156,6 +157,13 @@ class Simulator:
                 return
             await _wait_first(call)
             await handler(call)
+            return
+        if key[0] == "POST" and (asked := installations.PATH.fullmatch(path)):
+            self._choose(call)
+            if call.script.instead is not None:
+                await call.script.instead(call)
+                return
+            await installations.access_token(call, int(asked["number"]))
             return
         if path == "/_ping":
             await catalogue.ping(call)

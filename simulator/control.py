@@ -7,7 +7,7 @@ from typing import Any
 
 import orjson
 
-from simulator import device_flow, metering
+from simulator import device_flow, installations, metering
 from simulator.refusals import JSON
 from simulator.scenarios import SCENARIOS, UnknownScenario, make_play
 from simulator.server import Request, Responder
@@ -60,6 +60,12 @@ def accounts(state: State, document: Json) -> Json:
     account = state.add_account(document)
     tokens = [token.value for token in state.github_tokens.values() if token.login == account.login]
     return {"login": account.login, "tokens": tokens}
+
+
+def apps(state: State, document: Json) -> Json:
+    """Register a GitHub App by its public key, with its installations."""
+    app = installations.register(state, document)
+    return {"issuer": app.issuer, "installations": sorted(app.installations)}
 
 
 def models(state: State, document: Json) -> Json:
@@ -170,6 +176,7 @@ WRITES: dict[str, Callable[[State, Json], Json]] = {
     "reset": reset,
     "config": config,
     "accounts": accounts,
+    "apps": apps,
     "models": models,
     "device/approve": device_approve,
     "device/deny": device_deny,

@@ -41,7 +41,7 @@ def identify(state: State, authorization: str) -> tuple[Account | None, bool, Re
         account = state.accounts.get(token.login)
         expired = token.revoked or token.expires_at <= state.now()
         return account, False, CATALOGUE["token_expired"] if expired else None
-    github = state.github_tokens.get(bearer)
+    github = state.github_token(bearer)
     if github is None:
         return None, False, CATALOGUE["unauthorized_text"]
     account = state.account(github.login)

@@ -8,6 +8,7 @@ from __future__ import annotations
 import asyncio
 from datetime import UTC, datetime
 from typing import Any
+from urllib.parse import urlsplit
 
 import orjson
 
@@ -44,13 +45,24 @@ def _credential(call: Call) -> tuple[GitHubToken, Account]:
     if version and version not in REST_VERSIONS:
         raise rest(400, f'"{version}" is not a supported version.')
     scheme, _, value = call.header("authorization").partition(" ")
-    token = call.state.github_tokens.get(value.strip())
+    token = call.state.github_token(value.strip())
     if token is None or token.revoked or scheme.lower() not in ("token", "bearer"):
         raise CATALOGUE["bad_credentials"]
     account = call.state.account(token.login)
-    if account.refusal == "revoked":
+    if account.refusal == "revoked" or not _is_home(call, account):
         raise CATALOGUE["bad_credentials"]
     return token, account
+
+
+def _is_home(call: Call, account: Account) -> bool:
+    """Each tenant of ghe.com knows its own accounts only, and github.com none of theirs."""
+    here = call.header("host")
+    if account.github_host is not None:
+        return urlsplit(account.github_host).netloc == here
+    return all(
+        other.github_host is None or urlsplit(other.github_host).netloc != here
+        for other in call.state.accounts.values()
+    )
 
 
 async def user(call: Call) -> None:

@@ -152,9 +152,11 @@ class Responder:
     def _head(self, status: int, headers: Iterable[Header]) -> bytes:
         self.status = status
         self.started = True
+        given = list(headers)
         lines = [f"HTTP/1.1 {status} {REASONS.get(status, 'Unknown')}"]
-        lines += [f"{name}: {value}" for name, value in headers]
-        lines.append(f"date: {http_date()}")
+        lines += [f"{name}: {value}" for name, value in given]
+        if not any(name.lower() == "date" for name, _ in given):
+            lines.append(f"date: {http_date()}")
         if not self.request.keep_alive:
             lines.append("connection: close")
         lines.append("\r\n")

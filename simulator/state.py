@@ -54,6 +54,7 @@ class Config:
     device_life_s: float = 899
     device_auto_approve_s: float | None = None
     device_auto_login: str = "octocat"
+    installation_life_s: float = 3600
     # Front door.
     latency_ms: float = 0
     max_body_bytes: int = 64 * 1024 * 1024
@@ -91,6 +92,7 @@ class Account:
     `refusal` is None or why the exchange refuses: a `notification_id` of the 403 envelope,
     `revoked` (401) or `hidden` (404). `host` is the base URL of its Copilot API, None for the
     simulator's own; `user_host` is what `/copilot_internal/user` names when that differs.
+    `github_host` is the base URL of the tenant where it lives: elsewhere nobody knows its tokens.
     Amounts of TBB accounts are credits, `used_nano` is nano-AIU.
     """
 
@@ -100,6 +102,7 @@ class Account:
     sku: str = ""
     host: str | None = None
     user_host: str | None = None
+    github_host: str | None = None
     token_based_billing: bool = True
     entitlement: float = 3900
     overage_permitted: bool = False
@@ -146,6 +149,7 @@ class GitHubToken:
     client_id: str | None = None
     may_request_copilot: bool = True
     revoked: bool = False
+    expires_at: float | None = None
 
     @property
     def kind(self) -> str:
@@ -271,6 +275,8 @@ class State:
         self.github_tokens = {token.value: token for token in _default_tokens()}
         self.copilot_tokens: dict[str, CopilotToken] = kept
         self.device_codes: dict[str, DeviceCode] = {}
+        # By issuer; see `simulator.installations`.
+        self.apps: dict[str, Any] = {}
         self.models = default_models()
         self.index_models()
         self.plays: list[Play] = []
@@ -284,6 +290,13 @@ class State:
     def now(self) -> float:
         """Return the upstream's idea of the time, in unix seconds."""
         return time.time() + self.config.clock_offset_s
+
+    def github_token(self, value: str) -> GitHubToken | None:
+        """The token of that text, while it lasts."""
+        token = self.github_tokens.get(value)
+        if token is None or (token.expires_at is not None and token.expires_at <= self.now()):
+            return None
+        return token
 
     @property
     def base_url(self) -> str:

@@ -26,6 +26,7 @@ PLACES = (
     "before_finish",
     "after_delta",
     "after_finish",
+    "after_end",
 )
 
 
@@ -38,6 +39,11 @@ def paced(script: Script, interval: float = 0.02) -> None:
 def cut_index(frames: list[Frame], at: str) -> int:
     """Return how many frames go out before the cut at that place."""
     tags = [frame.tag for frame in frames]
+    if at == "after_end":
+        return len(tags)
+    if "end" in tags:
+        # What other scenarios put behind the end is no part of the answer.
+        tags = tags[: tags.index("end") + 1]
     deltas = [number for number, tag in enumerate(tags) if tag == "delta"]
     finish = tags.index("finish") if "finish" in tags else len(tags) - 1
     match at:

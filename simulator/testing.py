@@ -142,6 +142,11 @@ class SimulatorThread:
         """Add or change an account; `token` gives it a GitHub token, `host` a host of its own."""
         return self._call(lambda state: state.add_account({"login": login} | values))
 
+    def add_app(self, issuer: str, public_key: str, installations: Json) -> None:
+        """Register a GitHub App: `installations` maps numbers to `{"login": ...}`."""
+        given = {"issuer": issuer, "public_key": public_key, "installations": installations}
+        self._call(lambda state: control.apps(state, given))
+
     def approve_device(self, login: str | None = None, user_code: str | None = None) -> Json:
         """Approve the newest waiting sign-in (or that of `user_code`) as `login`."""
         given = {"login": login, "user_code": user_code}
