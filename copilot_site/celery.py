@@ -6,18 +6,58 @@ from typing import Any
 
 from celery import Celery
 from celery.schedules import schedule
+from celery.signals import beat_init, worker_init
 
 os.environ.setdefault("DJANGO_SETTINGS_MODULE", "copilot_site.settings")
 
 app = Celery("copilot_site")
 app.config_from_object("django.conf:settings", namespace="CELERY")
 app.autodiscover_tasks()
-app.conf.beat_schedule = {
-    "refresh-tokens": {"task": "accounts.tasks.refresh_tokens", "schedule": schedule(30.0)},
-    "poll-quotas": {"task": "usage.tasks.poll_quotas", "schedule": schedule(60.0)},
-    "refresh-catalogs": {"task": "proxy.tasks.refresh_catalogs", "schedule": schedule(60.0)},
-    "delete-old-records": {"task": "usage.tasks.delete_old_records", "schedule": schedule(86400.0)},
+app.conf.beat_scheduler = "copilot_site.heartbeats:Remembering"
+HOUR_S = 3600.0
+DAY_S = 24 * HOUR_S
+# How often each task runs, in seconds. Every run leaves a heartbeat, which the Health page shows.
+EVERY_S = {
+    "accounts.tasks.refresh_tokens": 30.0,
+    "usage.tasks.deliver_notifications": 30.0,
+    "proxy.tasks.sweep_approvals": 60.0,
+    "usage.tasks.poll_quotas": 60.0,
+    "usage.tasks.watch_thresholds": 60.0,
+    "usage.tasks.send_digests": 300.0,
+    "proxy.tasks.refresh_catalogs": 60.0,
+    "proxy.tasks.probe_upstream": HOUR_S / 2,
+    "usage.tasks.forecast": HOUR_S,
+    "usage.tasks.reconcile": 6 * HOUR_S,
+    "usage.tasks.close_month": 6 * HOUR_S,
+    "proxy.tasks.delete_old_changes": DAY_S,
+    "proxy.tasks.forget_conversations": DAY_S,
+    "usage.tasks.check_rollups": DAY_S,
+    "usage.tasks.delete_old_records": DAY_S,
 }
+app.conf.beat_schedule = {
+    name.rpartition(".")[2].replace("_", "-"): {
+        "task": name,
+        "schedule": schedule(every_s),
+        # What waited for a worker longer than that is overtaken by the next one.
+        "options": {"expires": every_s},
+    }
+    for name, every_s in EVERY_S.items()
+}
+
+
+@worker_init.connect
+@beat_init.connect
+def refuse_weak_settings(**_: Any) -> None:
+    """A worker or beat of a team does not run with what would make it weak."""
+    from django.core.exceptions import ImproperlyConfigured
+
+    from copilot_site import checks
+
+    try:
+        checks.refuse_weak_settings()
+    except ImproperlyConfigured as error:
+        # Celery writes down what its receivers raise and goes on, but not for this.
+        raise SystemExit(str(error)) from None
 
 
 class Embedded:
@@ -34,11 +74,15 @@ class Embedded:
     def start(self) -> None:
         import warnings
 
-        from celery.beat import EmbeddedService, Scheduler
+        from celery.beat import EmbeddedService
         from celery.exceptions import SecurityWarning
+
+        from copilot_site.heartbeats import Remembering
 
         # Its advice is for workers that read pickled messages of others; ours has no broker at all.
         warnings.simplefilter("ignore", SecurityWarning)
+        # They load all pages, 10 MiB of a process that may never serve one; `manage.py check` is theirs.
+        os.environ.setdefault("CELERY_SKIP_CHECKS", "1")
 
         self._worker = app.Worker(
             pool="threads",
@@ -51,7 +95,7 @@ class Embedded:
             quiet=True,
         )
         threading.Thread(target=self._worker.start, name="celery-worker", daemon=True).start()
-        self._beat = EmbeddedService(app, thread=True, scheduler_cls=Scheduler, max_interval=5)
+        self._beat = EmbeddedService(app, thread=True, scheduler_cls=Remembering, max_interval=5)
         self._beat.daemon = True
         self._beat.start()
 

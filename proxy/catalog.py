@@ -8,12 +8,13 @@ import asyncio
 import difflib
 import re
 import uuid
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 from typing import Any
 
 import orjson
+from django.db import transaction
 from django.utils.timezone import now
 
 from accounts.database import in_database
@@ -23,6 +24,7 @@ from accounts.profiles import active_profile
 from accounts.snapshots import Snapshot, revision_of
 from accounts.tokens import Credential
 from accounts.tokens import credential as credential_for
+from proxy import catalog_history
 from proxy.errors import GatewayError, InvalidRequest, NotFound, UpstreamFailed
 from proxy.formats.canonical import ModelFacts
 from proxy.models import Catalog, ModelAlias
@@ -150,9 +152,14 @@ def store(account_id: int, payload: bytes) -> None:
         entries = None
     if not isinstance(entries, list) or not entries:
         raise UpstreamFailed("Copilot's model list cannot be read.")
-    Catalog.objects.update_or_create(
-        account_id=account_id, defaults={"entries": entries, "fetched_at": now(), "error": ""}
-    )
+    with transaction.atomic():
+        # Locked, so that of two refreshes at once only one finds the change.
+        row = Catalog.objects.select_for_update().filter(account_id=account_id).first()
+        changes = [] if row is None else catalog_history.note(account_id, row.entries, entries)
+        Catalog.objects.update_or_create(
+            account_id=account_id, defaults={"entries": entries, "fetched_at": now(), "error": ""}
+        )
+    catalog_history.tell(changes)
 
 
 def store_failure(account_id: int, message: str) -> None:
@@ -244,37 +251,40 @@ def accounts_due() -> list[int]:
 # Names.
 
 
-def resolve(name: str, entries: dict[str, Entry]) -> Entry:
-    """The entry that a client means by `name`: an id, an alias, another spelling, a newer Claude.
-
-    Raises `NotFound` with the nearest names.
-    """
-    entry = find(name, entries)
-    if entry is None:
-        raise _unknown(name, entries)
-    if not entry.is_enabled:
-        raise NotFound(
-            f"The model {entry.id!r} is not enabled for this account: an administrator must accept "
-            "its terms in GitHub's Copilot settings first.",
-            code="model_not_found",
-            param="model",
-        )
-    return entry
+def not_enabled(entry: Entry) -> NotFound:
+    return NotFound(
+        f"The model {entry.id!r} is not enabled for this account: its terms are not accepted. An "
+        "administrator can do so on the gateway's Models page, or in GitHub's Copilot settings.",
+        code="model_not_found",
+        param="model",
+    )
 
 
-def find(name: str, entries: dict[str, Entry]) -> Entry | None:
+def find(name: str, entries: Mapping[str, Entry]) -> Entry | None:
+    """The entry that a client means by `name`: an id, an alias, another spelling, a newer Claude."""
+    return named(name, entries) or of_family(name, entries)
+
+
+def named(name: str, entries: Mapping[str, Entry]) -> Entry | None:
+    """The entry of that id, alias or spelling; no guess."""
     if name in entries:
         return entries[name]
     for pattern, model in book.value.aliases:
-        matches = name.startswith(pattern[:-1]) if pattern.endswith("*") else name == pattern
-        if matches and model in entries:
+        if _is_called(name, pattern) and model in entries:
             return entries[model]
     plain = _plain(name)
     same = [e for e in entries.values() if _plain(e.id) == plain]
-    if same:
-        # Of several dated versions the newest.
-        return max(same, key=lambda e: e.id)
-    return _of_family(plain, entries)
+    # Of several dated versions the newest.
+    return max(same, key=lambda e: e.id, default=None)
+
+
+def alias_target(name: str) -> str:
+    """The id that an alias gives a name, whether or not there is such a model; else empty."""
+    return next((model for pattern, model in book.value.aliases if _is_called(name, pattern)), "")
+
+
+def _is_called(name: str, pattern: str) -> bool:
+    return name.startswith(pattern[:-1]) if pattern.endswith("*") else name == pattern
 
 
 def _plain(name: str) -> str:
@@ -283,8 +293,9 @@ def _plain(name: str) -> str:
     return _DATE.sub("", name).replace(".", "-")
 
 
-def _of_family(plain: str, entries: dict[str, Entry]) -> Entry | None:
+def of_family(name: str, entries: Mapping[str, Entry]) -> Entry | None:
     """The nearest version of the same Claude class: the highest not above, else the lowest."""
+    plain = _plain(name)
     match = _CLAUDE.search(plain)
     if match is None:
         return None
@@ -306,7 +317,7 @@ def _version(plain: str) -> tuple[int, ...]:
     return tuple(int(g) for g in match.groups() if g) if match else ()
 
 
-def _unknown(name: str, entries: dict[str, Entry]) -> NotFound:
+def unknown(name: str, entries: Mapping[str, Entry]) -> NotFound:
     usable = [e.id for e in entries.values() if e.is_enabled and e.type == "chat"]
     near = difflib.get_close_matches(name[:MAX_QUOTED], usable, n=3, cutoff=0.4)
     hint = f" Did you mean {', '.join(near)}?" if near else " GET /v1/models lists what there is."
@@ -324,10 +335,6 @@ def check_name(name: object) -> str:
     return name
 
 
-def listed(entries: Iterable[Entry], allowed: tuple[str, ...]) -> list[Entry]:
-    """What `GET /models` shows: enabled, of a kind that the API serves, permitted to the key."""
-    return [
-        e
-        for e in entries
-        if e.is_enabled and e.type in ("chat", "embeddings") and (not allowed or e.id in allowed)
-    ]
+def listed(entries: Iterable[Entry]) -> list[Entry]:
+    """What is worth listing: enabled, of a kind that the API serves."""
+    return [e for e in entries if e.is_enabled and e.type in ("chat", "embeddings")]

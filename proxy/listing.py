@@ -7,7 +7,7 @@ from django.http import HttpRequest, HttpResponse, JsonResponse
 
 from accounts.auth import Caller
 from accounts.book import AccountView
-from proxy import catalog, routing
+from proxy import catalog, policies, routing
 from proxy.catalog import Entry
 from proxy.errors import NotFound, Unavailable
 
@@ -67,8 +67,9 @@ async def entries_for(caller: Caller) -> list[Entry]:
     merged: dict[str, Entry] = {}
     for account in accounts:
         for entry in (await known_entries(account)).values():
-            merged.setdefault(entry.id, entry)
-    return catalog.listed(merged.values(), caller.models)
+            if policies.permits(caller, account, entry):
+                merged.setdefault(entry.id, entry)
+    return list(merged.values())
 
 
 async def known_entries(account: AccountView) -> dict[str, Entry]:

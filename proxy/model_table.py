@@ -1,15 +1,17 @@
-"""Models and waiting requests as their pages show them."""
+"""Models as their page shows them: what they can, what they cost, who may use them, what waits."""
 
-import time
-from dataclasses import dataclass
-from datetime import UTC, datetime
+from dataclasses import dataclass, field
+from datetime import datetime
 from typing import Any, Final
 
-from accounts.models import Account
-from proxy import approval
+from accounts.keys import ModelRule, model_rules
+from accounts.models import Account, ApiKey, Member, Team
+from proxy import catalog_history, policies
 from proxy.catalog import Entry, read_entry
-from proxy.models import Catalog, ModelAlias
-from usage.pricing import NANO_PER_CREDIT
+from proxy.models import Catalog, ModelAlias, ModelPolicy
+from proxy.policies import Policies, Policy
+from usage import pricing
+from usage.models import Price as PriceRow
 
 # One AI credit is 0.01 USD; prices stand in credits for `batch_size` tokens.
 CREDIT_USD: Final = 0.01
@@ -27,19 +29,55 @@ class Price:
 
 
 @dataclass(frozen=True, slots=True)
+class Priced:
+    """What a model costs, and who says so: `upstream`, `table` or `shipped`, the last two by a day."""
+
+    usual: Price | None = None
+    long: Price | None = None
+    source: str = ""
+    date: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class Waits:
+    """An account that could use a model if its terms were accepted."""
+
+    account_id: int
+    login: str
+
+
+@dataclass(slots=True)
 class Row:
-    """One model. `accounts` are the logins whose list has it enabled."""
+    """One model. `accounts` are the logins whose list has it enabled, `waits` those that have not.
+
+    `barred` are the keys, members and teams that may not use it; for a member, why not.
+    """
 
     entry: Entry
-    price: Price | None
-    long_price: Price | None
+    priced: Priced
     context: int | None
-    accounts: list[str]
     note: str
+    policy: Policy | None
+    accounts: list[str] = field(default_factory=list)
+    waits: list[Waits] = field(default_factory=list)
+    barred: list[str] = field(default_factory=list)
 
     @property
     def id(self) -> str:
         return self.entry.id
+
+    @property
+    def price(self) -> Price | None:
+        return self.priced.usual
+
+    @property
+    def long_price(self) -> Price | None:
+        return self.priced.long
+
+    @property
+    def is_offered(self) -> bool:
+        """Some account has it enabled and no policy switches it off."""
+        return bool(self.accounts) and (self.policy is None or self.policy.is_enabled)
 
     @property
     def endpoints(self) -> list[str]:
@@ -69,9 +107,10 @@ def _catalogs(scope: int | None) -> list[Catalog]:
 
 
 def rows(scope: int | None) -> tuple[list[Row], list[ListState]]:
-    """Every model of the accounts that serve this person, by vendor and id: one query."""
+    """Every model of the accounts that serve this person, by vendor and id: a few queries in all."""
     found: dict[str, Row] = {}
     lists = []
+    known, table = policies.load(), pricing.table_of(PriceRow.objects.all())
     for catalog in _catalogs(scope):
         login = catalog.account.login
         lists.append(ListState(login, len(catalog.entries), catalog.fetched_at, catalog.error))
@@ -79,9 +118,14 @@ def rows(scope: int | None) -> tuple[list[Row], list[ListState]]:
             entry = read_entry(raw) if isinstance(raw, dict) else None
             if entry is None:
                 continue
-            row = found.setdefault(entry.id, _row(entry))
-            if entry.is_enabled and login not in row.accounts:
-                row.accounts.append(login)
+            row = found.get(entry.id)
+            if row is None:
+                row = found[entry.id] = _row(entry, known, table)
+            if entry.is_enabled:
+                if login not in row.accounts:
+                    row.accounts.append(login)
+            elif all(waits.login != login for waits in row.waits):
+                row.waits.append(Waits(catalog.account_id, login))
     # Those that people choose first, hidden ones at the end.
     order = sorted(found.values(), key=lambda r: (r.entry.type != "chat", _vendor(r), r.id))
     return order, lists
@@ -91,25 +135,49 @@ def _vendor(row: Row) -> str:
     return row.entry.vendor.replace("Azure ", "")
 
 
-def _row(entry: Entry) -> Row:
-    billing = entry.raw.get("billing")
-    prices = billing.get("token_prices") if isinstance(billing, dict) else None
-    prices = prices if isinstance(prices, dict) else {}
-    batch = prices.get("batch_size")
-    batch = batch if isinstance(batch, int | float) and batch > 0 else MILLION
-    usual = prices.get("default", prices)
+def _row(entry: Entry, known: Policies, table: pricing.Table) -> Row:
     capabilities = entry.raw.get("capabilities")
     limits = capabilities.get("limits") if isinstance(capabilities, dict) else None
     context = limits.get("max_context_window_tokens") if isinstance(limits, dict) else None
     warning = entry.raw.get("warning_message")
     return Row(
         entry,
-        _price(usual, batch),
-        _price(prices.get("long_context"), batch),
+        _priced(entry, table),
         context if isinstance(context, int) else None,
-        [],
         warning if isinstance(warning, str) else "",
+        known.of(entry.id),
     )
+
+
+# Prices.
+
+
+def _priced(entry: Entry, table: pricing.Table) -> Priced:
+    """As an estimate would take it: the upstream's own list, the price table, the shipped one."""
+    prices = dict(pricing.token_prices(entry.raw) or {})
+    batch = prices.get("batch_size")
+    batch = batch if isinstance(batch, int | float) and batch > 0 else MILLION
+    usual = _price(prices.get("default", prices), batch)
+    if usual is not None:
+        return Priced(usual, _price(prices.get("long_context"), batch), "upstream")
+    dated = pricing.price_in_force(entry.id, table=table)
+    if dated is not None:
+        return Priced(*_of_table(dated.prices), "table", f"{dated.valid_from}")
+    shipped = pricing.published_prices(entry.id)
+    if shipped is not None:
+        return Priced(*_of_table(shipped), "shipped", pricing.prices_date())
+    return Priced()
+
+
+def _of_table(prices: pricing.Prices) -> tuple[Price, Price | None]:
+    return _usd(prices.rates), None if prices.long is None else _usd(prices.long)
+
+
+def _usd(rates: pricing.Rates) -> Price:
+    def usd(nano: int | None) -> float | None:
+        return None if nano is None else nano / pricing.NANO_PER_CREDIT * CREDIT_USD
+
+    return Price(usd(rates.input), usd(rates.cache_read), usd(rates.cache_write), usd(rates.output))
 
 
 def _price(tier: Any, batch: float) -> Price | None:
@@ -130,56 +198,101 @@ def _price(tier: Any, batch: float) -> Price | None:
 
 
 def offered(scope: int | None) -> list[str]:
-    """Ids of enabled chat models, for pickers: one query."""
+    """Ids of enabled chat models, for pickers."""
     found, _lists = rows(scope)
-    return [row.id for row in found if row.accounts and row.entry.type == "chat"]
+    return [row.id for row in found if row.is_offered and row.entry.type == "chat"]
 
 
-def aliases() -> list[ModelAlias]:
-    return list(ModelAlias.objects.all())
+# Who may use them.
 
 
-# Approvals.
+def mark_barred(found: list[Row], member: Member | None) -> None:
+    """Note at each row who may not use it: of the team, or (`member`) whether this person may."""
+    entries = {row.id: row.entry for row in found}
+    for who, rule in _rules() if member is None else _rules_of(member):
+        for row in found:
+            if policies.refusal_by((rule,), row.id, entries) is not None:
+                row.barred.append(who)
 
 
-@dataclass(frozen=True, slots=True)
-class Waiting:
-    """A request that waits, with when its time is up and what it may cost in nano-AIU."""
-
-    pending: approval.Pending
-    ends_at: datetime
-    nano_aiu: int | None
+def _rules_of(member: Member) -> list[tuple[str, ModelRule]]:
+    return [(rule.who, rule) for rule in model_rules(member)]
 
 
-def waiting() -> list[Waiting]:
-    queue = approval.pending()
-    if not queue:
-        return []
-    prices = {row.id: row.price for row in rows(None)[0]}
-    at = time.time()
+def _rules() -> list[tuple[str, ModelRule]]:
+    """Every rule of keys that still work, members and teams: three queries."""
+    keys = ApiKey.objects.filter(revoked_at=None).select_related("owner").order_by("name")
+    columns = ("models_allowed", "models_denied")
+    subjects: list[tuple[str, ApiKey | Member | Team]] = []
+    subjects += [(f"team {team.name}", team) for team in Team.objects.exclude(**_empty(columns))]
+    active = Member.objects.filter(is_active=True).order_by("username")
+    subjects += [(f"member {m.get_username()}", m) for m in active.exclude(**_empty(columns))]
+    subjects += [(f"key {key} of {key.owner}", key) for key in keys.exclude(**_empty(columns))]
     return [
-        Waiting(
-            one,
-            datetime.fromtimestamp(at + one.seconds_left, UTC),
-            _input_cost(prices.get(one.model), one.input_tokens),
+        (who, rule)
+        for who, subject in subjects
+        for rule in (
+            ModelRule(who, *(tuple(map(str, getattr(subject, c) or ())) for c in columns)),
         )
-        for one in queue
+        if rule.allowed or rule.denied
     ]
 
 
-def _input_cost(price: Price | None, tokens: int) -> int | None:
-    """What the input alone costs at most; nobody knows the length of the answer yet."""
-    if price is None or price.input is None:
-        return None
-    return int(price.input / CREDIT_USD * tokens / MILLION * NANO_PER_CREDIT)
+def _empty(columns: tuple[str, ...]) -> dict[str, list[str]]:
+    return {column: [] for column in columns}
+
+
+# Aliases and policies.
 
 
 @dataclass(frozen=True, slots=True)
-class Decided:
-    decision: approval.Decision
-    at: datetime
+class AliasRow:
+    """An alias, and what is wrong with where it points: a word and perhaps a day, or nothing."""
+
+    alias: ModelAlias
+    trouble: str = ""
+    gone_at: datetime | None = None
+    note: str = ""
 
 
-def decisions() -> list[Decided]:
-    """The last fifty decisions of this process."""
-    return [Decided(d, datetime.fromtimestamp(d.at, UTC)) for d in approval.queue.decisions]
+def aliases(found: list[Row]) -> list[AliasRow]:
+    """Every alias with a warning when its model is not there, not enabled, or on its way out."""
+    by_id = {row.id: row for row in found}
+    gone = catalog_history.gone_since()
+    return [_alias(alias, by_id.get(alias.model), gone) for alias in ModelAlias.objects.all()]
+
+
+def _alias(alias: ModelAlias, row: Row | None, gone: dict[str, datetime]) -> AliasRow:
+    if row is None:
+        return AliasRow(alias, "gone" if alias.model in gone else "missing", gone.get(alias.model))
+    if not row.accounts:
+        return AliasRow(alias, "not_enabled")
+    if row.policy is not None and not row.policy.is_enabled:
+        return AliasRow(alias, "off")
+    if row.note:
+        return AliasRow(alias, "warned", note=row.note)
+    if alias.model in gone:
+        # Some account has lost it, others have it still.
+        return AliasRow(alias, "going", gone[alias.model])
+    return AliasRow(alias)
+
+
+@dataclass(frozen=True, slots=True)
+class PolicyRow:
+    """A policy with the ids that it holds for now; `lost` says that its fallback is not there."""
+
+    policy: ModelPolicy
+    models: list[str]
+    lost: bool
+
+
+def model_policies(found: list[Row]) -> list[PolicyRow]:
+    offered_ids = {row.id for row in found if row.accounts}
+    return [
+        PolicyRow(
+            row,
+            [one.id for one in found if one.policy is not None and one.policy.id == row.pk],
+            bool(row.fallback) and row.fallback not in offered_ids,
+        )
+        for row in ModelPolicy.objects.all()
+    ]

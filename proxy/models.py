@@ -96,16 +96,51 @@ class CatalogChange(models.Model):
         return f"{self.model}: {self.kind}"
 
 
+class UpstreamProbe(models.Model):
+    """What the drift canary heard last at one host: whether our versions and headers are taken.
+
+    `kind` is `models` (the Copilot API's list) or `account` (GitHub's account document). `since` is
+    when the state began. Source: docs/upstream.md#api-version.
+    """
+
+    class State(models.TextChoices):
+        OK = "ok", "Accepted"
+        OUTDATED = "outdated", "Told to update"
+        REFUSED = "refused", "Refused"
+        UNCLEAR = "unclear", "No answer to judge by"
+
+    host = models.CharField(max_length=255)
+    kind = models.CharField(max_length=16)
+    state = models.CharField(max_length=16, choices=State.choices)
+    status = models.PositiveSmallIntegerField(default=0)
+    # Which header is refused, where the answer names one, and what we sent in it.
+    header = models.CharField(max_length=64, blank=True)
+    sent = models.CharField(max_length=200, blank=True)
+    message = models.CharField(max_length=300, blank=True)
+    at = models.DateTimeField(default=now)
+    since = models.DateTimeField(default=now)
+
+    class Meta:
+        ordering = ["host", "kind"]
+        constraints = [models.UniqueConstraint(fields=["host", "kind"], name="probed_once")]
+
+    def __str__(self) -> str:
+        return f"{self.kind} at {self.host}: {self.state}"
+
+
 class ConversationSeat(models.Model):
-    """Which account a conversation has; kept as long as its history may come back."""
+    """Which account a conversation has; kept as long as its history may come back.
+
+    It outlives the account: what began with a seat that is gone is not moved in silence.
+    """
 
     conversation = models.CharField(max_length=64, primary_key=True)
-    account = models.ForeignKey("accounts.Account", on_delete=models.CASCADE, related_name="+")
+    account_id = models.BigIntegerField()
     bound_at = models.DateTimeField(default=now)
     seen_at = models.DateTimeField(default=now, db_index=True)
 
     def __str__(self) -> str:
-        return f"{self.conversation} on {self.account}"
+        return f"{self.conversation} on account {self.account_id}"
 
 
 class ApprovalRule(models.Model):
@@ -158,6 +193,8 @@ class Approval(models.Model):
     decided_by = models.CharField(max_length=150, blank=True)
     # The process that holds the request; one that is gone has lost it.
     holder = models.CharField(max_length=64, blank=True)
+    # When it last said that it is there, by the database's clock.
+    seen_at = models.DateTimeField(null=True, blank=True)
     member_id = models.BigIntegerField(null=True, blank=True, db_index=True)
     member = models.CharField(max_length=150, blank=True)
     key_id = models.BigIntegerField(null=True, blank=True)
@@ -175,7 +212,11 @@ class Approval(models.Model):
 
     class Meta:
         ordering = ["-opened_at"]
-        indexes = [models.Index(fields=["state", "expires_at"], name="approvals_waiting")]
+        indexes = [
+            models.Index(fields=["state", "expires_at"], name="approvals_waiting"),
+            models.Index(fields=["settles_until"], name="approvals_settling"),
+            models.Index(fields=["-decided_at"], name="approvals_decided"),
+        ]
 
     def __str__(self) -> str:
         return f"{self.member} {self.model}: {self.state}"
