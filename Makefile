@@ -5,7 +5,7 @@ BIN := $(VENV)/bin
 JOBS ?= 4
 
 .DEFAULT_GOAL := help
-.PHONY: audit fuzz bench help install install-dev start demo test test-clients check style types imports lock browser clean
+.PHONY: audit fuzz soak week bench help install install-dev start demo test test-clients check style types imports lock browser clean
 
 help:
 	@echo "make start [ARGS=...]  install what is missing and serve on 127.0.0.1:4141"
@@ -13,6 +13,8 @@ help:
 	@echo "make install           set up .venv only"
 	@echo "make test              the whole gate but style"
 	@echo "make test-clients      real programs against the gateway; needs npm, installs what it runs"
+	@echo "make soak [SOAK_S=1800] mixed clients and random faults, then every record is counted"
+	@echo "make week              a team's week at full size: 50 members, 10 000 requests, two processes"
 	@echo "make fuzz [SECONDS=60] fuzz the readers of streams and formats; what is found becomes a test"
 	@echo "make audit             known weaknesses, licences and a bill of materials"
 	@echo "make bench [QUICK=1]   measure, beside nginx and PEERS=peers.toml"
@@ -65,6 +67,13 @@ types: install-dev
 
 imports: install-dev
 	$(BIN)/lint-imports --no-logo 2>/dev/null || $(BIN)/lint-imports
+
+SOAK_S ?= 1800
+soak: install-dev
+	SOAK_S=$(SOAK_S) $(BIN)/python -m pytest tests/soak/test_soak.py $(ARGS)
+
+week: install-dev
+	WEEK_REQUESTS=10000 WEEK_MEMBERS=50 $(BIN)/python -m pytest tests/soak/test_week.py $(ARGS)
 
 audit: install-dev
 	@$(BIN)/python .ci/audit
