@@ -29,6 +29,9 @@ def main() -> None:
     parser.add_argument("--peers", type=Path, help="TOML file, see benchmarks/targets.py")
     parser.add_argument("--repeat", type=int, default=3)
     parser.add_argument("--seconds", type=float, help="of each turn (3, with --quick 1)")
+    parser.add_argument(
+        "--team", type=int, nargs="*", default=[], help="also teams of so many processes: 1 2 4"
+    )
     options = parser.parse_args()
     seconds = options.seconds or (1.0 if options.quick else 3.0)
     chosen = [s for s in SCENARIOS if s.in_quick or not options.quick]
@@ -41,8 +44,12 @@ def main() -> None:
         running.append(stack.enter_context(targets.gateway(mock)))
         for config in targets.read_peers(options.peers):
             running.append(stack.enter_context(targets.peer(config, mock)))
+        for processes in options.team:
+            running.append(stack.enter_context(targets.team(mock, processes)))
         results = run(chosen, running, repeat=options.repeat, seconds=seconds)
     print(table(chosen, running, results))
+    for line in beside(chosen, running, results):
+        print(line)
 
 
 def run(chosen: list[Scenario], running: list[Target], *, repeat: int, seconds: float) -> Results:
@@ -84,6 +91,23 @@ def table(chosen: list[Scenario], running: list[Target], results: Results) -> st
             cells.append("" if scenario.must is None else f"{scenario.must:g} / {scenario.goal:g}")
         lines.append("| " + " | ".join(cells) + " |")
     return "\n".join(lines)
+
+
+def beside(chosen: list[Scenario], running: list[Target], results: Results) -> list[str]:
+    """What the servers beside a team cost it, in CPU microseconds an answer."""
+    lines = []
+    for scenario in chosen:
+        for target in running:
+            figures = results.get((scenario.name, target.name), [])
+            costs = {
+                name: statistics.median(f.beside_us[name] for f in figures)
+                for name in target.beside
+                if figures and figures[0].beside_us
+            }
+            if costs:
+                words = ", ".join(f"{name} {cost:.0f} µs" for name, cost in costs.items())
+                lines.append(f"- {scenario.name}, {target.name}: {words} an answer")
+    return lines
 
 
 def _median(figures: list[Figure] | None, name: str) -> float | None:

@@ -2,7 +2,7 @@
 
 import threading
 import time
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Literal
 
 from benchmarks import bodies, load, processes
@@ -36,6 +36,8 @@ class Figure:
     value: float
     cpu_us: float | None = None
     memory_mib: float | None = None
+    # CPU microseconds of the servers beside the target.
+    beside_us: dict[str, float] = field(default_factory=dict)
 
 
 SMALL = "Say hello."
@@ -114,11 +116,17 @@ SCENARIOS: tuple[Scenario, ...] = (
 def measure(scenario: Scenario, target: Target, *, seconds: float) -> Figure:
     """One run of one scenario against one target. Raises `LoadFailed`."""
     call = call_of(scenario, target)
-    cpu = processes.cpu_s(target.pid) if target.pid else None
+    cpu = _cpu_s(target)
+    beside = {name: processes.cpu_s(pid) for name, pid in target.beside.items()}
     match scenario.way:
         case "count":
             counted = load.count(call, connections=scenario.connections, seconds=seconds)
-            return Figure(counted.per_s, _per(target, cpu, counted.count))
+            beside_us = {
+                name: (processes.cpu_s(pid) - beside[name]) / counted.count * 1e6
+                for name, pid in target.beside.items()
+            }
+            used = _per(target, cpu, counted.count)
+            return Figure(counted.per_s, used, beside_us=beside_us)
         case "waiting":
             counted = load.count(call, connections=scenario.connections, seconds=max(seconds, 1.0))
             return Figure(counted.p99_ms, _per(target, cpu, counted.count))
@@ -142,9 +150,14 @@ def call_of(scenario: Scenario, target: Target) -> Call:
 
 def _per(target: Target, before_s: float | None, count: int) -> float | None:
     """CPU microseconds for each of `count`."""
-    if before_s is None or target.pid is None:
+    after_s = _cpu_s(target)
+    if before_s is None or after_s is None:
         return None
-    return (processes.cpu_s(target.pid) - before_s) / count * 1e6
+    return (after_s - before_s) / count * 1e6
+
+
+def _cpu_s(target: Target) -> float | None:
+    return sum(map(processes.cpu_s, target.pids)) if target.pids else None
 
 
 def _mixed(call: Call, target: Target, scenario: Scenario, seconds: float) -> float:
@@ -169,7 +182,7 @@ def _held(call: Call, target: Target, scenario: Scenario) -> Figure:
     try:
         if held.opened < scenario.connections:
             raise load.LoadFailed(f"only {held.opened} of {scenario.connections} streams opened")
-        memory = processes.memory_mib(target.pid) if target.pid else float("nan")
+        memory = sum(map(processes.memory_mib, target.pids)) if target.pids else float("nan")
     finally:
         held.end()
     return Figure(memory, memory_mib=memory)

@@ -65,6 +65,13 @@ class Target:
     skip: tuple[str, ...] = ()
     # nginx passes paths on as they are; the gateways have theirs.
     is_limit: bool = False
+    # Roots of further process trees that count as the target's own, and of servers beside it.
+    more_pids: tuple[int, ...] = ()
+    beside: dict[str, int] = field(default_factory=dict)
+
+    @property
+    def pids(self) -> tuple[int, ...]:
+        return (*([] if self.pid is None else [self.pid]), *self.more_pids)
 
 
 def free_port() -> int:
@@ -88,6 +95,12 @@ def upstream(processes: int = 2) -> Iterator[str]:
 @contextlib.contextmanager
 def nginx(mock: str) -> Iterator[Target | None]:
     """nginx before the mock, one worker; None where it is not installed."""
+    with _nginx([mock], {}) as running:
+        yield running
+
+
+@contextlib.contextmanager
+def _nginx(servers: list[str], headers: dict[str, str]) -> Iterator[Target | None]:
     program = shutil.which("nginx") or shutil.which("/usr/sbin/nginx")
     if program is None:
         yield None
@@ -95,17 +108,62 @@ def nginx(mock: str) -> Iterator[Target | None]:
     with tempfile.TemporaryDirectory() as folder:
         port = free_port()
         config = Path(folder, "nginx.conf")
-        address = mock.removeprefix("http://")
-        config.write_text(NGINX.format(folder=folder, mock=address, port=port))
+        # Several addresses are asked in turn.
+        addresses = "; server ".join(server.removeprefix("http://") for server in servers)
+        config.write_text(NGINX.format(folder=folder, mock=addresses, port=port))
         with _process([program, "-p", folder, "-c", str(config), "-e", f"{folder}/e"]) as process:
             url = f"http://127.0.0.1:{port}"
-            _wait_for(f"{url}/models", {}, process)
+            _wait_for(f"{url}/models", headers, process)
             yield Target("nginx", url, process.pid, is_limit=True)
 
 
 @contextlib.contextmanager
-def gateway(mock: str, arguments: tuple[str, ...] = ()) -> Iterator[Target]:
-    """`manage.py start` with keys required, limits on the key, journal, records, metrics."""
+def team(mock: str, processes: int) -> Iterator[Target]:
+    """So many gateways on one PostgreSQL and one Redis, nginx in front, which does not count."""
+    # Servers of a team's own, as the tests start them.
+    from tests.team import Postgres, Redis
+
+    with contextlib.ExitStack() as stack:
+        postgres, redis = Postgres(), Redis()
+        stack.callback(postgres.close)
+        stack.callback(redis.close)
+        environment = {
+            "DATABASE_URL": postgres.url(postgres.new_database()),
+            "REDIS_URL": redis.url,
+            "SECRET_KEY": "the same in every process of the team",
+            "ENCRYPTION_KEYS": "kCV0pNmGm9HYT9X5rcEmdaG0Z6CewGiuqEMEUMFZNtY=",
+        }
+        first = stack.enter_context(gateway(mock, environment=environment))
+        others = [
+            stack.enter_context(gateway(mock, environment=environment, headers=first.headers))
+            for _ in range(processes - 1)
+        ]
+        urls = [one.url for one in (first, *others)]
+        front = stack.enter_context(_nginx(urls, first.headers))
+        assert redis.process is not None
+        assert postgres.process is not None
+        yield Target(
+            f"team-{processes}",
+            first.url if front is None else front.url,
+            first.pid,
+            first.headers,
+            more_pids=tuple(one.pid for one in others if one.pid is not None),
+            beside={"redis": redis.process.pid, "postgres": postgres.process.pid},
+        )
+
+
+@contextlib.contextmanager
+def gateway(
+    mock: str,
+    arguments: tuple[str, ...] = (),
+    environment: dict[str, str] | None = None,
+    headers: dict[str, str] | None = None,
+) -> Iterator[Target]:
+    """`manage.py start` with keys required, limits on the key, journal, records, metrics.
+
+    One more process of a team gets the `headers` of the first: key and account are there.
+    """
+    more, is_first = environment or {}, headers is None
     with tempfile.TemporaryDirectory() as folder:
         environment = {
             **{k: v for k, v in os.environ.items() if not k.startswith(("GATEWAY_", "GH_"))},
@@ -114,6 +172,7 @@ def gateway(mock: str, arguments: tuple[str, ...] = ()) -> Iterator[Target]:
             "GITHUB_API_URL": mock,
             "HOME": folder,
             "GATEWAY_MAX_IN_FLIGHT": "2000",
+            **more,
         }
         python = sys.executable
         log = Path(folder, "stderr.log")
@@ -121,14 +180,18 @@ def gateway(mock: str, arguments: tuple[str, ...] = ()) -> Iterator[Target]:
             log.open("w") as told,
             _process(
                 [python, "manage.py", "start", "--port", "0", "--require-keys"]
-                + ["--github-token", "ghu_bench", *arguments],
+                + [*(["--github-token", "ghu_bench"] if is_first else []), *arguments],
                 cwd=ROOT,
                 env=environment,
                 stderr=told,
                 stdin=subprocess.DEVNULL,
             ) as process,
         ):
-            url = _gateway_url(log, process)
+            url = _gateway_url(log, process, "Signed in" if is_first else "")
+            if headers is not None:
+                _wait_for(f"{url}/v1/models", headers, process)
+                yield Target("gateway", url, process.pid, headers)
+                return
             key = subprocess.run(
                 [python, "manage.py", "create-key", "bench"]
                 + ["--rpm", "1000000", "--concurrency", "5000", "--budget-day", "1000000"],
@@ -143,12 +206,12 @@ def gateway(mock: str, arguments: tuple[str, ...] = ()) -> Iterator[Target]:
             yield Target("gateway", url, process.pid, headers)
 
 
-def _gateway_url(log: Path, process: "subprocess.Popen[Any]") -> str:
+def _gateway_url(log: Path, process: "subprocess.Popen[Any]", sign: str) -> str:
     deadline = time.monotonic() + START_S
     while time.monotonic() < deadline and process.poll() is None:
         text = log.read_text()
         found = re.search(r"OpenAI API\s+http://\S+?:(\d+)/v1", text)
-        if found and "Signed in" in text:
+        if found and sign in text:
             return f"http://127.0.0.1:{found[1]}"
         time.sleep(0.1)
     raise RuntimeError(f"the gateway did not start:\n{log.read_text()}")

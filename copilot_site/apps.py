@@ -6,3 +6,11 @@ from django.apps import AppConfig
 class CopilotSiteConfig(AppConfig):
     name = "copilot_site"
     verbose_name = "Copilot Gateway"
+
+    def ready(self) -> None:
+        from copilot_site import checks as _checks  # noqa: F401 - registers them
+        from copilot_site import diagnosis, heartbeats
+        from proxy import health_lines
+
+        heartbeats.connect()
+        health_lines.REPORTS[:] = [diagnosis.report]

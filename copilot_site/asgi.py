@@ -11,21 +11,29 @@ django_application = get_asgi_application()
 
 from channels.auth import AuthMiddlewareStack
 from channels.routing import ProtocolTypeRouter, URLRouter
-from channels.security.websocket import AllowedHostsOriginValidator
 
+from copilot_site.checks import refuse_weak_settings
+from copilot_site.door import OwnPagesOnly, PageDoor
 from copilot_site.handler import GatewayHandler
 from copilot_site.handshake import answer_handshake
 from copilot_site.lifespan import Lifespan
 from proxy.api import prefixes
+from proxy.page_urls import websocket_urlpatterns as approval_sockets
 from usage.routing import websocket_urlpatterns
+
+refuse_weak_settings()
 
 # What begins otherwise is a page.
 API_PREFIXES = prefixes()
+# The API's own descriptions are pages too.
+DESCRIPTIONS = frozenset(
+    f"/api/{under}{page}" for under in ("", "admin/") for page in ("docs", "openapi.json")
+)
 pages = ProtocolTypeRouter(
     {
-        "http": django_application,
-        "websocket": AllowedHostsOriginValidator(
-            AuthMiddlewareStack(URLRouter(websocket_urlpatterns))
+        "http": PageDoor(django_application),
+        "websocket": OwnPagesOnly(
+            AuthMiddlewareStack(URLRouter([*websocket_urlpatterns, *approval_sockets]))
         ),
     }
 )
@@ -37,6 +45,8 @@ def is_api(scope: dict[str, Any]) -> bool:
     path: str = scope["path"]
     if path == "/":
         return not wants_html(scope)
+    if path in DESCRIPTIONS:
+        return False
     return path.startswith(API_PREFIXES) or path == "/v1"
 
 

@@ -1,7 +1,9 @@
 """What every page's shell shows: version, mode, demo banner, notes, what waits for a decision."""
 
+from collections.abc import Callable
 from dataclasses import dataclass
 from datetime import timedelta
+from functools import cache
 from typing import Any
 
 from django.conf import settings
@@ -12,8 +14,9 @@ from django.utils.timezone import now
 from django.utils.translation import gettext as _
 from django.utils.translation import ngettext
 
-from accounts.access import zone_of
-from accounts.models import Account, Member
+from accounts import acceptable_use
+from accounts.access import oversees, zone_of
+from accounts.models import Account, Member, Team
 from copilot_site import __version__
 from proxy import approval
 from usage import cards
@@ -43,15 +46,17 @@ def shell(request: HttpRequest) -> dict[str, Any]:
     member = getattr(request, "user", None)
     if not isinstance(member, Member):
         return context
+    # The rail and the notes ask: one query.
+    waiting = cache(approval.waiting_count)
     return context | {
         "theme": member.theme,
         "zone": str(zone_of(request)),
-        "notes": SimpleLazyObject(lambda: notes(member)),
-        "waiting_count": len(approval.pending()) if member.is_superuser else 0,
-        "admin_url": _admin_url("admin:index") if member.is_superuser else "",
-        "members_url": (
-            _admin_url("admin:accounts_member_changelist") if member.is_superuser else ""
-        ),
+        "notes": SimpleLazyObject(lambda: notes(member, waiting)),
+        "waiting_count": SimpleLazyObject(waiting) if oversees(member) else 0,
+        "admin_url": _admin_url("admin:index") if oversees(member) else "",
+        "oversees": oversees(member),
+        "may_change": not member.is_auditor,
+        "led_teams": SimpleLazyObject(lambda: _led(member)),
     }
 
 
@@ -62,21 +67,30 @@ def _admin_url(name: str) -> str:
         return ""
 
 
-def notes(member: Member) -> list[Note]:
+def _led(member: Member) -> list[Team]:
+    """The teams whose sums the member sees as their lead; who sees all has the list of teams."""
+    return [] if oversees(member) else list(Team.objects.filter(lead=member))
+
+
+def notes(member: Member, waiting: Callable[[], int]) -> list[Note]:
     """At most two, worst first."""
     accounts = list(Account.objects.select_related("owner"))
-    own = [a for a in accounts if member.is_superuser or a.owner_id == member.pk]
+    own = [a for a in accounts if oversees(member) or a.owner_id == member.pk]
     found = [note for account in own for note in _of_account(account, member)]
-    if not accounts or (not own and not any(a.owner_id is None for a in accounts)):
+    has_none = not accounts or (not own and not any(a.owner_id is None for a in accounts))
+    if has_none and not member.is_auditor:
         text = _("No GitHub account is connected, so no request can be served.")
         found.append(Note("warn", text, _("Connect an account"), reverse("connect"), 80))
-    if member.is_superuser and (count := len(approval.pending())):
+    if member.is_superuser and (count := waiting()):
         text = ngettext(
             "%(count)d request waits for approval.",
             "%(count)d requests wait for approval.",
             count,
         )
         found.append(Note("warn", text % {"count": count}, _("Decide"), reverse("approvals"), 90))
+    if acceptable_use.owed_by(member) is not None:
+        text = _("Agree to the notice of acceptable use; until then your API keys are refused.")
+        found.append(Note("warn", text, _("Read it"), reverse("notice"), 99))
     return sorted(found, key=lambda note: -note.weight)[:MAX_NOTES]
 
 

@@ -162,6 +162,8 @@ def _cache() -> dict[str, Any]:
     try:
         cache.set("debug", 1, 5)
         state = "ready" if cache.get("debug") == 1 else "forgets"
+        if getattr(cache, "is_away", False):
+            state = "away"
     except Exception:  # noqa: BLE001 - each cache backend has its own exceptions
         state = "away"
     return {"kind": "Redis", "state": state}

@@ -7,11 +7,30 @@ import os
 import secrets
 import sys
 from pathlib import Path
+from typing import Any
 
 import environ
 from django.core.exceptions import ImproperlyConfigured
 
 env = environ.Env()
+
+# How long libpq waits for a PostgreSQL that does not answer; DATABASE_URL may say otherwise.
+PATIENCE = {
+    "connect_timeout": 5,
+    "tcp_user_timeout": 15_000,
+    "keepalives_idle": 10,
+    "keepalives_interval": 5,
+    "keepalives_count": 3,
+}
+# This machine and private networks: where a team's proxy is, as far as nothing else is said.
+INSIDE = [
+    "127.0.0.0/8",
+    "10.0.0.0/8",
+    "172.16.0.0/12",
+    "192.168.0.0/16",
+    "::1/128",
+    "fc00::/7",
+]
 
 
 def data_dir() -> Path:
@@ -68,6 +87,43 @@ def positive(name: str, default: float) -> float:
     if not 0 < value < float("inf"):
         raise ImproperlyConfigured(f"{name} must be a number above zero, not {raw!r}.")
     return value
+
+
+def sign_in_providers() -> dict[str, Any]:
+    """Where people may sign in beside the password, as allauth's settings name it."""
+    providers: dict[str, Any] = {}
+    if issuer := url("GATEWAY_OIDC_ISSUER", ""):
+        providers["openid_connect"] = {
+            "OAUTH_PKCE_ENABLED": True,
+            "APPS": [
+                {
+                    "provider_id": "oidc",
+                    "name": env.str("GATEWAY_OIDC_NAME", default="") or "single sign-on",
+                    "client_id": env.str("GATEWAY_OIDC_CLIENT_ID"),
+                    "secret": env.str("GATEWAY_OIDC_CLIENT_SECRET", default=""),
+                    "settings": {
+                        "server_url": issuer,
+                        "scope": env.str(
+                            "GATEWAY_OIDC_SCOPES", default="openid profile email"
+                        ).split(),
+                    },
+                }
+            ],
+        }
+    if client_id := env.str("GATEWAY_GITHUB_CLIENT_ID", default=""):
+        web = url("GITHUB_URL", "https://github.com")
+        providers["github"] = {
+            "SCOPE": ["read:user", "user:email", "read:org"],
+            **({} if web == "https://github.com" else {"GITHUB_URL": web}),
+            "APPS": [
+                {
+                    "client_id": client_id,
+                    "secret": env.str("GATEWAY_GITHUB_CLIENT_SECRET"),
+                    "name": "GitHub",
+                }
+            ],
+        }
+    return providers
 
 
 def url(name: str, default: str) -> str:

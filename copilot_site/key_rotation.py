@@ -3,10 +3,11 @@
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 
+from allauth.mfa.models import Authenticator
 from django.apps import apps
 from django.db import models
 
-from accounts.encryption import EncryptedTextField, Secret, Undecryptable
+from accounts.encryption import EncryptedTextField, Secret, Undecryptable, decrypt, encrypt
 
 CHUNK = 200
 
@@ -33,7 +34,24 @@ def rotate() -> Rotation:
             # Only over what was read: a sign-in that came meanwhile is newer and stays.
             same = model._default_manager.filter(**{"pk": pk, name: secret})
             done.rewritten += same.update(**{name: anew})
+    _rotate_factors(done)
     return done
+
+
+def _rotate_factors(done: Rotation) -> None:
+    """Secrets of second factors, which allauth keeps inside a JSON column."""
+    for row in Authenticator.objects.order_by("pk").iterator(CHUNK):
+        anew = dict(row.data)
+        try:
+            for name in ("secret", "seed"):
+                if isinstance(anew.get(name), str):
+                    anew[name] = encrypt(decrypt(anew[name]))
+        except Undecryptable:
+            done.unreadable.append(f"second factor {row.pk}")
+            continue
+        if anew != row.data:
+            same = Authenticator.objects.filter(pk=row.pk, data=row.data)
+            done.rewritten += same.update(data=anew)
 
 
 def _fields() -> Iterator[tuple[type[models.Model], str]]:

@@ -6,17 +6,22 @@ import logging
 import sys
 from typing import Any
 
+from django.db import Error
+
 from accounts import book as account_book
 from accounts import device_flow
 from accounts.database import in_database
 from accounts.models import Account
 from accounts.snapshots import Watcher, refresh_all
 from copilot_site import memory
-from proxy import counting
+from proxy import approval, counting
 from proxy.admission import gates
+from proxy.affinity import affinity
 from proxy.errors import GatewayError, Unavailable
 from proxy.exchange import end_all
+from proxy.limits.gate import gate
 from proxy.routing import warm
+from proxy.shared import shared
 from proxy.upstream.client import close_client
 from usage import quota
 from usage.recorder import recorder
@@ -24,6 +29,8 @@ from usage.recorder import recorder
 logger = logging.getLogger(__name__)
 WELCOME_EVERY_S = 1.0
 SWITCH_S = 0.0005
+GIVE_BACK_EVERY_S = 15.0
+LOOK_FOR_OVERDUE_EVERY_S = 15.0
 
 
 class Lifespan:
@@ -51,11 +58,19 @@ class Lifespan:
 
     async def start(self) -> None:
         gates.open()
+        await shared.start()
+        gate.start()
         await in_database(refresh_all, force=True)
+        await in_database(affinity.preload)
         await in_database(recorder.start)
         self._watcher = Watcher()
         self._watcher.start()
+        approval.start()
+        self._hold(approval.queue.sweep_for_ever())
         self._hold(self._welcome())
+        self._hold(self._tidy())
+        self._hold(self._poll_overdue())
+        self._hold(affinity.keep_writing())
         self._hold(device_flow.resume_pending())
         # A thread that wants the interpreter waits this long (5 ms by itself): streams would pause
         # each time that the recorder's thread is at work.
@@ -70,6 +85,24 @@ class Lifespan:
                 met.add(account_id)
                 self._hold(self._warm(account_id))
             await asyncio.sleep(WELCOME_EVERY_S)
+
+    async def _tidy(self) -> None:
+        while True:
+            await asyncio.sleep(GIVE_BACK_EVERY_S)
+            # In a thread, because it takes some milliseconds.
+            await asyncio.to_thread(memory.give_back)
+
+    async def _poll_overdue(self) -> None:
+        """Quotas stay young also when no worker runs."""
+        while True:
+            await asyncio.sleep(LOOK_FOR_OVERDUE_EVERY_S)
+            try:
+                await quota.poll_overdue()
+            except Error as error:
+                logger.debug("quotas not looked at: %s", error)
+            except Exception:
+                # The loop must outlive a surprise: nobody would start it again.
+                logger.exception("quotas could not be polled")
 
     async def _warm(self, account_id: int) -> None:
         # GitHub may be away: the first request tries again and says so, quotas are polled anyway.
@@ -87,6 +120,7 @@ class Lifespan:
     async def drain(self, within_s: float) -> int:
         """Take nothing new, let streams end, end the rest honestly; how many had to be ended."""
         gates.draining = True
+        await approval.queue.lose_all()
         return await end_all(
             Unavailable("The gateway is shutting down.", retry_after_s=5), within_s
         )
@@ -94,8 +128,11 @@ class Lifespan:
     async def stop(self) -> None:
         for task in list(self._tasks):
             task.cancel()
+        await affinity.flush()
         await device_flow.stop_following()
         await close_client()
+        await gate.stop()
+        await shared.close()
         counting.stop_workers()
         if self._watcher is not None:
             self._watcher.stop()

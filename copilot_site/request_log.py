@@ -5,6 +5,8 @@ import sys
 import threading
 import time
 from dataclasses import dataclass, field
+from datetime import datetime
+from functools import lru_cache
 
 from django.conf import settings
 
@@ -49,7 +51,7 @@ class Totals:
 
 def line(record: Record) -> str:
     """`14:02:11 200 /v1/messages claude-sonnet-5 30.7k→1.1k 2.2/8.5 s 4.1 cr mona octo-build`."""
-    at = record.started_at.astimezone(settings.LOCAL_ZONE).strftime("%H:%M:%S")
+    at = _clock(int(record.started_at.timestamp()))
     first = "-" if record.first_token_ms is None else f"{record.first_token_ms / 1000:.1f}"
     about = "≈" if record.cost_source == "estimated" else ""
     words = [
@@ -78,6 +80,12 @@ def details(record: Record) -> str:
         f"quirks {record.quirks} dropped {record.dropped} {record.initiator} "
         f"({record.initiator_rule})"
     )
+
+
+@lru_cache(maxsize=8)
+def _clock(second: int) -> str:
+    """The time of day on the operator's clock; most lines of a moment have the same."""
+    return datetime.fromtimestamp(second, settings.LOCAL_ZONE).strftime("%H:%M:%S")
 
 
 def _short(count: int) -> str:

@@ -8,6 +8,7 @@ from collections.abc import Awaitable, Callable
 import uvicorn
 from django.conf import settings
 
+from copilot_site.protocol import GatewayProtocol
 from copilot_site.terminal import say
 from proxy.exchange import LIVE
 
@@ -51,7 +52,7 @@ class GatewayServer(uvicorn.Server):
             uvicorn.Config(
                 "copilot_site.asgi:application",
                 loop="auto",
-                http="httptools",
+                http=GatewayProtocol,
                 ws="websockets-sansio",
                 lifespan="on",
                 log_config=None,
@@ -69,6 +70,12 @@ class GatewayServer(uvicorn.Server):
         self.was_hurried = False
 
     async def startup(self, sockets: list[socket.socket] | None = None) -> None:
+        from copilot_site.asgi import gateway
+
+        GatewayProtocol.handler = gateway
+        GatewayProtocol.max_body_bytes = settings.GATEWAY_MAX_BODY_BYTES
+        GatewayProtocol.upload_timeout_s = settings.GATEWAY_UPLOAD_TIMEOUT_S
+        GatewayProtocol.client_stall_s = settings.GATEWAY_CLIENT_STALL_S
         await super().startup(sockets)
         if not self.should_exit:
             task = asyncio.ensure_future(self._ready())

@@ -35,9 +35,13 @@ def run(listener: socket.socket, options: dict[str, Any]) -> None:
     """Prepare, serve until a signal, say a sum."""
     memory.use_one_heap()
     with only_gateway():
-        prepare_database()
-        prepare_static_files()
+        memory.aside(prepare)
         Solo(listener, options).run()
+
+
+def prepare() -> None:
+    prepare_database()
+    prepare_static_files()
 
 
 @contextlib.contextmanager
@@ -157,7 +161,7 @@ class Solo:
         entries = {
             entry.id: entry.name
             for known in catalog.book.value.by_account.values()
-            for entry in catalog.listed(known.entries.values(), ())
+            for entry in catalog.listed(known.entries.values())
             if entry.type == "chat"
         }
         command = await asyncio.to_thread(

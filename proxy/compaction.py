@@ -13,6 +13,11 @@ from proxy.formats.responses import compaction
 as_triggered = compaction.triggered
 
 
+def is_asked(body: dict[str, Any]) -> bool:
+    """Whether a summary is to be written: the answer then repeats what the user has said."""
+    return compaction.is_triggered(body)
+
+
 def prepare(exchange: Exchange) -> dict[str, Any]:
     """The body that goes on: summaries in their places, or the request that writes a new one.
 

@@ -16,6 +16,8 @@ class GatewayError(Exception):
     status: int = 500
     code: str = "internal_error"
     should_retry: bool | None = None
+    # True when it says something of the account and nothing of the request: another could serve.
+    is_of_account = False
 
     def __init__(
         self,
@@ -102,6 +104,14 @@ class MethodNotAllowed(GatewayError):
 class RequestTimedOut(GatewayError):
     status = 408
     code = "request_timeout"
+
+
+class Conflict(GatewayError):
+    """What is asked for contradicts what is there."""
+
+    status = 409
+    code = "conflict"
+    should_retry: bool | None = False
 
 
 class BodyTooLarge(GatewayError):

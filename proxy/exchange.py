@@ -6,12 +6,12 @@ import random
 import time
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
+from datetime import UTC, datetime
 from functools import partial
 from typing import TYPE_CHECKING, Any
 
 from django.http import HttpRequest
 from django.http.response import HttpResponseBase
-from django.utils.timezone import now
 
 from accounts.auth import Caller
 from proxy.errors import GatewayError, Unavailable
@@ -24,9 +24,22 @@ from usage.journal import JournalUnwritable, Record
 from usage.recorder import recorder
 
 if TYPE_CHECKING:
+    from proxy.bodies import Kept
+    from proxy.estimates import Estimate
     from proxy.hosted_search import Plan
+    from proxy.limits.gate import Hold
 
-CLIENT_HEADERS = ("x-claude-code-session-id", "session-id", "x-session-id", "x-session-affinity")
+# The session that a request belongs to, in the order in which the headers count. A sub-agent's parent
+# comes before its own session: they share the account. Source: docs/clients.md#conversations.
+CLIENT_HEADERS = (
+    "x-claude-code-session-id",
+    "x-parent-session-id",
+    "session-id",
+    "x-session-id",
+    "x-session-affinity",
+    "x-opencode-session",
+    "thread-id",
+)
 LIVE: "dict[str, Exchange]" = {}
 # Told of each finished record, on the loop: the terminal's log line, metrics.
 LISTENERS: list[Callable[[Record], None]] = []
@@ -58,6 +71,13 @@ class Exchange:
     traits: Traits = field(default_factory=Traits)
     decision: Decision | None = None
     conversation: str = ""
+    # The client named its conversation; else it is known by its first words.
+    is_named: bool = False
+    # The account must not change any more: see `proxy.placement`.
+    is_bound: bool = False
+    tried: list[int] = field(default_factory=list)
+    # Why another model serves than the one that was asked for: `asked -> used (reason)`.
+    fallback: str = ""
     dropped: list[str] = field(default_factory=list)
     leases: list[Callable[[], None]] = field(default_factory=list)
     abort: Callable[[GatewayError], None] | None = None
@@ -67,16 +87,27 @@ class Exchange:
     complete: Callable[[dict[str, Any]], dict[str, Any]] | None = None
     voice: Voice | None = None
     search: "Plan | None" = None
+    kept: "Kept | None" = None
+    # The body may hold runs of bytes where nothing needs to see objects: see `proxy.formats.outlines`.
+    in_outline: bool = False
+    estimate: "Estimate | None" = None
+    # generation, embeddings or count_tokens.
+    kind: str = "generation"
+    # What it holds of the limits of its seat.
+    seat_hold: "Hold | None" = None
+    # Headers by which the gates tell what they did.
+    disclosed: dict[str, str] = field(default_factory=dict)
+    # The approval rule that wants a person's word before this goes on; empty when none does.
+    approval_rule: str = ""
 
     @classmethod
     def begin(cls, request: HttpRequest, source: str, caller: Caller) -> "Exchange":
-        # Unique, not secret: the system's random source costs a system call, in which another thread
-        # may take the interpreter for milliseconds.
-        exchange_id = f"{random.getrandbits(96):024x}"
+        exchange_id = new_id()
         headers = headers_of(request)
+        raw = request.body
         record = Record(
             id=exchange_id,
-            started_at=now(),
+            started_at=datetime.now(UTC),
             outcome="interrupted",
             source=source,
             path=request.path[:200],
@@ -88,7 +119,7 @@ class Exchange:
             team_id=caller.team_id,
             team=caller.team,
             cost_centre=caller.cost_centre,
-            bytes_in=len(request.body),
+            bytes_in=len(raw),
         )
         return cls(
             id=exchange_id,
@@ -96,7 +127,7 @@ class Exchange:
             path=request.path,
             headers=headers,
             caller=caller,
-            raw=request.body,
+            raw=raw,
             record=record,
             started=time.monotonic(),
         )
@@ -155,7 +186,7 @@ class Exchange:
         record = self.record
         record.outcome = outcome
         record.status = status
-        record.finished_at = now()
+        record.finished_at = datetime.now(UTC)
         record.total_ms = self.elapsed_ms()
         record.dropped = self.dropped
         if error is not None:
@@ -193,9 +224,19 @@ class Exchange:
         basis = named or f"{self.caller.key_id}:{self.gist.opening}"
         if not named and not self.gist.opening:
             return
+        self.is_named = bool(named)
         digest = hashlib.blake2s(f"{self.caller.member_id}:{basis}".encode("utf-8", "replace"))
         self.conversation = digest.hexdigest()[:24]
         self.record.conversation = self.conversation
+
+
+def new_id() -> str:
+    """The id of an exchange: milliseconds since 1970, then 52 random bits, in 24 hexadecimal digits.
+
+    Growing ids go to one end of the tables' indexes, others touch a page each. Unique, not secret: the
+    system's random source costs a system call, in which another thread may take the interpreter.
+    """
+    return f"{int(time.time() * 1000):011x}{random.getrandbits(52):013x}"
 
 
 def set_headers(response: HttpResponseBase, headers: Mapping[str, str]) -> None:

@@ -19,16 +19,57 @@ class LeanRequest(ASGIRequest):
     def __init__(self, scope: dict[str, Any], body: bytes) -> None:
         # Not Django's own: what it sets is set here, or found by the properties below.
         self.scope = scope
+        self.client: tuple[str, int] | None = scope.get("client")
+        self.raw_headers: list[tuple[bytes, bytes]] = scope["headers"]
         self.path = self.path_info = scope["path"]
         self.script_name = ""
         self.method = scope["method"].upper()
         self._post_parse_error = False
         self._read_started = False
-        self._stream = io.BytesIO(b"")
         self.resolver_match = None
         # Django would read the stream a second time, with a limit of its own.
         self._body = body
         self.plain_headers = plain_headers(scope["headers"])
+
+    @classmethod
+    def short(
+        cls,
+        path: str,
+        headers: dict[str, str],
+        body: bytes,
+        client: tuple[str, int] | None,
+        raw_headers: list[tuple[bytes, bytes]],
+    ) -> "LeanRequest":
+        """A POST to `path`, without a query, that came without an ASGI scope."""
+        request = cls.__new__(cls)
+        request.client = client
+        request.raw_headers = raw_headers
+        request.path = request.path_info = path
+        request.script_name = ""
+        request.method = "POST"
+        request._post_parse_error = False
+        request._read_started = False
+        request.resolver_match = None
+        request._body = body
+        request.plain_headers = headers
+        return request
+
+    @cached_property
+    def scope(self) -> dict[str, Any]:  # type: ignore[override]
+        return {
+            "type": "http",
+            "http_version": "1.1",
+            "method": self.method,
+            "scheme": "http",
+            "path": self.path,
+            "query_string": b"",
+            "headers": self.raw_headers,
+            "client": self.client,
+        }
+
+    @cached_property
+    def _stream(self) -> io.BytesIO:  # type: ignore[override]
+        return io.BytesIO(b"")
 
     @cached_property
     def _stock(self) -> ASGIRequest:
@@ -69,7 +110,7 @@ def peer_meta(request: HttpRequest) -> Mapping[str, Any]:
     """The part of META that says where a request comes from."""
     if not isinstance(request, LeanRequest):
         return request.META
-    client = request.scope.get("client")
+    client = request.client
     meta: dict[str, Any] = {"REMOTE_ADDR": str(client[0]) if client else ""}
     for name, key in (("x-forwarded-for", "HTTP_X_FORWARDED_FOR"), ("forwarded", "HTTP_FORWARDED")):
         if name in request.plain_headers:

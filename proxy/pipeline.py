@@ -10,16 +10,28 @@ from django.http import HttpRequest, HttpResponse
 from django.http.response import HttpResponseBase
 
 from accounts.auth import Caller
-from proxy import compaction, counting, reasoning_memory, web_search
-from proxy.admission import admit
+from proxy import (
+    approval,
+    bodies,
+    compaction,
+    counting,
+    estimates,
+    held_streams,
+    reasoning_memory,
+    web_search,
+)
+from proxy.admission import admit, admit_to_seat, lower_ceilings
 from proxy.attempts import open_response
-from proxy.errors import GatewayError
+from proxy.errors import GatewayError, InvalidRequest
 from proxy.exchange import Exchange, set_headers
 from proxy.formats import FORMATS, embeddings
 from proxy.formats.canonical import Usage
+from proxy.formats.contract import Format
+from proxy.formats.outlines import decode_runs, write_runs
+from proxy.reading import read_in_full
 from proxy.reasoning_memory import memory
 from proxy.relay import Relay, Spent, outcome_of, read_json
-from proxy.routing import Route, pick
+from proxy.routing import Route, elsewhere, pick
 from proxy.upstream import quirks
 from proxy.upstream.client import UpstreamResponse
 from proxy.upstream.endpoints import CHAT_COMPLETIONS, COUNT_TOKENS, EMBEDDINGS
@@ -41,18 +53,48 @@ async def serve(
     """
     exchange = Exchange.begin(request, source, caller)
     exchange.complete = complete
+    exchange.in_outline = complete is None
     try:
+        bodies.keep_if_asked(exchange)
         await admit(exchange)
-        route = await pick(exchange)
-        body, betas = prepare(exchange, route)
-        exchange.open_record()
-        upstream = await open_response(exchange, route, body, betas=betas)
-        if exchange.search is not None:
-            return await searching(exchange, route, upstream)
-        return await relay(exchange, route, upstream)
+        if exchange.approval_rule and exchange.stream:
+            # It may have to say something before it is answered.
+            return await held_streams.respond(
+                exchange,
+                answer(exchange),
+                headers=disclosure(exchange),
+                finish_failed=finish_failed,
+            )
+        return await answer(exchange)
     except BaseException as error:
         finish_failed(exchange, error)
         raise
+
+
+async def answer(exchange: Exchange) -> HttpResponseBase:
+    """What an admitted request gets, with a person's word before where a rule wants one."""
+    await approval.ask_person(exchange)
+    route = await pick(exchange)
+    estimates.note(exchange, route.entry)
+    route, upstream = await answered(exchange, route)
+    step = relay if exchange.search is None else searching
+    response = await step(exchange, route, upstream)
+    if exchange.kept is not None and isinstance(response, HttpResponse):
+        exchange.kept.add(response.content)
+    return response
+
+
+async def answered(exchange: Exchange, route: Route) -> tuple[Route, UpstreamResponse]:
+    """The upstream's answer, and the route that gave it: another one where a seat took over."""
+    while True:
+        await admit_to_seat(exchange, route.account, route.entry.id)
+        body, betas = prepare(exchange, route)
+        if not exchange.record.attempts:
+            exchange.open_record()
+        try:
+            return route, await open_response(exchange, route, body, betas=betas)
+        except GatewayError as error:
+            route = await elsewhere(exchange, route, error)
 
 
 def finish_failed(exchange: Exchange, error: BaseException) -> None:
@@ -87,9 +129,11 @@ def prepare(
     """
     source, target = FORMATS[exchange.source], FORMATS[route.endpoint.format]
     facts = route.entry.facts
-    source.check(exchange.body, counted=counted)
-    body = fulfilled(exchange, route)
     translated = exchange.source != route.endpoint.format
+    if needs_all(exchange, route) if not translated else exchange.source not in target.RUNS_OF:
+        read_in_full(exchange)
+    check(exchange, source, counted=counted)
+    body = fulfilled(exchange, route)
     if translated:
         built = target.build_request(source.parse_request(body), facts)
         body = built.body
@@ -98,6 +142,15 @@ def prepare(
         body = dict(body)
     body["model"] = route.entry.id
     body["stream"] = exchange.stream or must_stream(route, body)
+    if not counted:
+        lower_ceilings(
+            exchange,
+            body,
+            endpoint_format=route.endpoint.format,
+            account=route.account,
+            model=route.entry.id,
+            efforts=facts.efforts,
+        )
     betas, dropped = betas_for(exchange, route, body)
     exchange.drop(*dropped)
     is_chat = route.endpoint is CHAT_COMPLETIONS
@@ -105,13 +158,39 @@ def prepare(
     context = quirks.QuirkContext(
         betas=frozenset(betas or ()), stream=body["stream"], translated=translated
     )
+    if quirks.look_at_all(route.endpoint.name, body, facts, context):
+        decode_runs(body)
     exchange.record.quirks = [
         *([reasoning_memory.NAME] if remembered else []),
         *quirks.apply(route.endpoint.name, body, facts, context),
+        *write_runs(body),
     ]
     quirks.check(route.endpoint.name, body, facts)
     exchange.drop(*context.dropped)
     return body, betas
+
+
+def needs_all(exchange: Exchange, route: Route) -> bool:
+    """Whether a body that passes through must be decoded in full before it is prepared."""
+    match exchange.source:
+        case "chat_completions":
+            return memory.knows(route.account.id, route.entry.id)
+        case "messages":
+            return web_search.is_asked(exchange.body)
+        case "responses":
+            return compaction.is_asked(exchange.body)
+    return False
+
+
+def check(exchange: Exchange, source: Format, *, counted: bool) -> None:
+    """Raises `InvalidRequest` naming the field."""
+    try:
+        source.check(exchange.body, counted=counted)
+    except InvalidRequest:
+        # In an outline it is not known how many messages stand before the wrong one.
+        read_in_full(exchange)
+        source.check(exchange.body, counted=counted)
+        raise
 
 
 def fulfilled(exchange: Exchange, route: Route) -> dict[str, Any]:
@@ -195,6 +274,7 @@ def account_for(exchange: Exchange, route: Route, spent: Spent) -> None:
         record.usage_estimated = True
     exchange.note_usage(usage)
     pricing.apply_cost(record, usage.nano_aiu, route.entry.raw)
+    estimates.learn(exchange)
 
 
 def disclosure(exchange: Exchange) -> dict[str, str]:
@@ -203,10 +283,15 @@ def disclosure(exchange: Exchange) -> dict[str, str]:
     headers = {"x-request-id": exchange.request_id}
     if record.model_used:
         headers["x-gateway-model"] = record.model_used
+    if exchange.fallback:
+        headers["x-gateway-fallback"] = exchange.fallback
     if record.target:
         how = "passthrough" if record.target == exchange.source else "translated"
         how = "summarised" if exchange.voice is not None else how
         headers["x-gateway-route"] = f"{exchange.source}->{record.target}, {how}"
+    if exchange.estimate is not None and exchange.estimate.is_priced:
+        headers["x-gateway-estimated-credits"] = exchange.estimate.credits
+    headers.update(exchange.disclosed)
     if exchange.dropped:
         headers["x-gateway-dropped"] = ", ".join(dict.fromkeys(exchange.dropped))[:1000]
     return headers
@@ -227,15 +312,23 @@ async def serve_embeddings(
     exchange.complete = complete
     try:
         await admit(exchange, kind="embeddings")
+        await approval.ask_person(exchange)
         body = embeddings.prepare(exchange.body)
         exchange.dropped += [k for k in exchange.body if k not in (*body, "encoding_format")]
         route = (await pick(exchange)).through(EMBEDDINGS)
+        await admit_to_seat(exchange, route.account, route.entry.id)
         exchange.record.target = "embeddings"
         body["model"] = route.entry.id
         exchange.open_record()
         answers = []
         for batch in embeddings.batches(body):
-            answers.append(await _whole(exchange, route, batch))
+            while True:
+                try:
+                    answers.append(await _whole(exchange, route, batch))
+                    break
+                except GatewayError as error:
+                    route = (await elsewhere(exchange, route, error)).through(EMBEDDINGS)
+                    await admit_to_seat(exchange, route.account, route.entry.id)
         answer = embeddings.finish(answers, exchange.body)
         payload = orjson.dumps(answer if write is None else write(answer))
         account_for(exchange, route, Spent(embeddings.read_usage(answer), True, 0))
@@ -266,8 +359,12 @@ async def serve_count_tokens(
     exchange.records = False
     try:
         await admit(exchange, kind="count_tokens")
+        # Counting costs nothing.
+        exchange.estimate = None
+        await approval.ask_person(exchange)
         FORMATS[source].parse_request(exchange.body)
         route = await pick(exchange)
+        await admit_to_seat(exchange, route.account, route.entry.id)
         tokens = await count(exchange, route)
     except BaseException as error:
         finish_failed(exchange, error)

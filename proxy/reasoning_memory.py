@@ -26,6 +26,8 @@ class ReasoningMemory:
 
     def __init__(self) -> None:
         self._seals: OrderedDict[Key, tuple[str, float]] = OrderedDict()
+        # Until when there may be seals of an account's model.
+        self._models: dict[tuple[int, str], float] = {}
 
     def __len__(self) -> int:
         return len(self._seals)
@@ -34,10 +36,16 @@ class ReasoningMemory:
         if len(seal) > MAX_SEAL:
             return
         key = (account_id, model, call_id)
-        self._seals[key] = (seal, time.monotonic() + MAX_AGE_S)
+        until = time.monotonic() + MAX_AGE_S
+        self._seals[key] = (seal, until)
+        self._models[account_id, model] = until
         self._seals.move_to_end(key)
         if len(self._seals) > MAX_ENTRIES:
             self._seals.popitem(last=False)
+
+    def knows(self, account_id: int, model: str) -> bool:
+        """Whether any answer of the model has been sealed lately: most models' never are."""
+        return self._models.get((account_id, model), 0.0) >= time.monotonic()
 
     def get(self, account_id: int, model: str, call_id: str) -> str | None:
         key = (account_id, model, call_id)

@@ -9,8 +9,7 @@ import orjson
 from django.http import HttpRequest
 
 from accounts.auth import Caller
-from proxy import routing
-from proxy.admission import check_model
+from proxy import policies, routing
 from proxy.attempts import attempt_headers
 from proxy.errors import GatewayError, InvalidRequest
 from proxy.exchange import Exchange
@@ -47,7 +46,7 @@ async def rehearse(caller: Caller, wish: Json) -> Json:
     step = "read"
     try:
         read_body(exchange)
-        check_model(exchange)
+        policies.check(exchange.caller, exchange.model)
         steps["initiator"] = _initiator(exchange)
         step = "parse"
         steps["parsed"] = summary(FORMATS[exchange.source].parse_request(exchange.body))
@@ -117,6 +116,7 @@ def _route(exchange: Exchange, route: Route) -> Json:
         "account": route.account.login,
         "asked": exchange.model,
         "model": route.entry.id,
+        "fallback": exchange.fallback,
         "endpoint": route.endpoint.path,
         "format": route.endpoint.format,
         "way": "passthrough" if is_same else "translated",

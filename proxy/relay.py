@@ -6,29 +6,41 @@ stream, in the client's own format.
 """
 
 import asyncio
-import logging
 import time
-from collections.abc import AsyncIterator, Callable
+from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Any, Protocol
+from typing import Any
 
 import orjson
 from django.conf import settings
-from django.http import HttpResponse, StreamingHttpResponse
 from django.http.response import HttpResponseBase
 
-from proxy.errors import GatewayError, Unavailable, UpstreamFailed, UpstreamTimedOut
-from proxy.exchange import Exchange, set_headers
+from proxy.errors import GatewayError, UpstreamFailed, UpstreamTimedOut
+from proxy.exchange import Exchange
 from proxy.formats import FORMATS
 from proxy.formats.canonical import Event, Failure, Start, Stop, Usage, UsageReport
+from proxy.formats.chat_completions import ordinary
+from proxy.formats.chat_completions.wire import asks_for_several
 from proxy.formats.contract import Answer, Decoder, Encoder, Format, Voice
 from proxy.formats.sse import Frame, Parser
+from proxy.lean_response import LeanResponse
+from proxy.streaming import AFTER_END_S, AnswerStream, Pipe, RelayedStream, Stream, outcome_of
 from proxy.upstream.client import UpstreamResponse
-from proxy.upstream.failures import presentable, scrub
+from proxy.upstream.failures import presentable
 
-logger = logging.getLogger(__name__)
-# After the wire's own end nothing of worth comes: the connection may close, but we do not wait long.
-AFTER_END_S = 2.0
+__all__ = [
+    "AFTER_END_S",
+    "AnswerStream",
+    "Relay",
+    "Spent",
+    "failure_error",
+    "outcome_of",
+    "read_json",
+]
+# Where a body has its conversation, by the formats' names for it.
+HISTORY = frozenset({"messages", "input", "contents"})
+# How long a whole answer may take.
+WHOLE_S = 900.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -38,25 +50,6 @@ class Spent:
     usage: Usage | None
     is_complete: bool
     pieces: int
-
-
-class Pipe(Protocol):
-    """One stream on its way: upstream frames in, the client's bytes out."""
-
-    @property
-    def finished(self) -> bool: ...
-    @property
-    def usage(self) -> Usage | None: ...
-    @property
-    def model(self) -> str | None: ...
-    @property
-    def stop_reason(self) -> str | None: ...
-    @property
-    def failure(self) -> GatewayError | None: ...
-
-    def feed(self, frame: Frame) -> bytes: ...
-    def end(self) -> bytes: ...
-    def fail(self, error: GatewayError) -> bytes: ...
 
 
 class Translation:
@@ -111,12 +104,6 @@ def presented(error: GatewayError) -> GatewayError:
     return error
 
 
-class AnswerStream(StreamingHttpResponse):
-    """A stream with what it holds: `let_go` is called when it is over, also when it never began."""
-
-    let_go: Callable[[], None]
-
-
 class Relay:
     """The way back of one exchange."""
 
@@ -137,7 +124,6 @@ class Relay:
         self.account_for = account_for
         # Looks at each frame, or a whole body, as the upstream sent it.
         self.watch: Callable[[bytes], None] | None = None
-        self._done = False
         self.pieces = 0
         self.answer = Answer(
             id=exchange.id,
@@ -150,15 +136,30 @@ class Relay:
         """The response for the client; raises `GatewayError` while no byte has been sent."""
         if not self.exchange.stream:
             return await self._plain()
-        pipe = self._pipe()
-        parser = Parser()
-        first = await self._first(pipe, parser)
-        response = AnswerStream(self._stream(pipe, parser, first), content_type="text/event-stream")
-        response.let_go = self.exchange.abandon
-        set_headers(response, self.headers)
-        response.headers["Cache-Control"] = "no-cache"
-        response.headers["X-Accel-Buffering"] = "no"
-        return response
+        pipe, parser = self._pipe(), Parser()
+        first, is_whole = await self._first(pipe, parser)
+        self._let_go_of_history()
+        stream = Stream(
+            self.exchange,
+            self.upstream,
+            None if is_whole else pipe,
+            parser,
+            first,
+            pieces=self.pieces,
+            keepalive=self.source.KEEPALIVE,
+            watch=self.watch,
+            on_end=self._account,
+        )
+        return RelayedStream(stream, self.headers)
+
+    def _let_go_of_history(self) -> None:
+        """A stream may last for hours: the conversation that was sent up is not needed any more.
+
+        A summary's voice still writes parts of it.
+        """
+        if self.exchange.voice is None:
+            asked = {k: v for k, v in self.exchange.asked.items() if k not in HISTORY}
+            self.exchange.body, self.exchange.asked, self.answer.request = {}, asked, asked
 
     # Streams.
 
@@ -174,8 +175,8 @@ class Relay:
                 self.watch(frame.data)
         return frames
 
-    async def _first(self, pipe: Pipe, parser: Parser) -> bytes:
-        """Read until there is something to send. Raises when the answer is none."""
+    async def _first(self, pipe: Pipe, parser: Parser) -> tuple[bytes, bool]:
+        """Read until there is something to send; whether that is all. Raises when there is nothing."""
         seen = 0
         while True:
             chunk = await self.upstream.receive()
@@ -186,7 +187,7 @@ class Relay:
                     raise UpstreamFailed("The upstream's answer is empty or not an event stream.")
             else:
                 if not seen and chunk.lstrip()[:1] == b"{":
-                    return await self._whole_body_as_stream(chunk)
+                    return await self._whole_body_as_stream(chunk), True
                 seen += len(chunk)
                 out = b"".join(pipe.feed(frame) for frame in self._frames(parser.feed(chunk)))
             if pipe.failure is not None:
@@ -194,7 +195,7 @@ class Relay:
             if out or not chunk:
                 self.upstream.expect_silence(settings.GATEWAY_IDLE_TIMEOUT_S)
                 self.exchange.first_token()
-                return out
+                return out, False
 
     async def _whole_body_as_stream(self, beginning: bytes) -> bytes:
         """The upstream answered a stream with one JSON body: say it as a stream."""
@@ -205,94 +206,45 @@ class Relay:
         out = encoder.encode(events) + encoder.end()
         self._note(events, len(out) // 4)
         self.exchange.first_token()
-        self._done = True
         return out
 
-    async def _stream(self, pipe: Pipe, parser: Parser, first: bytes) -> AsyncIterator[bytes]:
-        exchange = self.exchange
-        outcome, error = "cancelled", None
-        sent = 0
-        try:
-            if first:
-                sent += len(first)
-                yield first
-            if not self._done:
-                async for out in self._rest(pipe, parser):
-                    sent += len(out)
-                    yield out
-            outcome = "completed"
-        except GatewayError as failed:
-            error = failed
-            outcome = outcome_of(failed)
-            if not isinstance(failed, _Said):
-                out = pipe.fail(failed)
-                sent += len(out)
-                yield out
-        except Exception:
-            # A bug of ours in the middle of a stream: the client must not take it for an end.
-            logger.exception("stream %s broke", exchange.request_id)
-            error = GatewayError("The gateway failed in the middle of the answer.")
-            outcome = "upstream_error"
-            yield pipe.fail(error)
-        finally:
-            # Also when the client has left: the upstream has charged for it by then.
-            exchange.record.bytes_out = sent
-            if outcome == "cancelled" and (self._done or pipe.finished):
-                # All was said. Codex hangs up at `response.completed`, before the stream's own end.
-                outcome = "completed"
-            if not self._done:
-                exchange.record.stop_reason = (pipe.stop_reason or "")[:32]
-                self.account_for(Spent(pipe.usage, pipe.finished, self.pieces))
-            exchange.finish(outcome, 200, error=error)
-            if not self.upstream.release():
-                await asyncio.shield(self.upstream.close())
-
-    async def _rest(self, pipe: Pipe, parser: Parser) -> AsyncIterator[bytes]:
-        heartbeat_s = settings.GATEWAY_HEARTBEAT_S
-        receive, feed = self.upstream.receive, pipe.feed
-        while True:
-            try:
-                chunk = await receive(AFTER_END_S if pipe.finished else heartbeat_s)
-            except GatewayError:
-                if pipe.finished:
-                    # Everything was said; how the connection ended does not matter any more.
-                    break
-                raise
-            if chunk is None:
-                if pipe.finished:
-                    break
-                if self.source.KEEPALIVE:
-                    yield self.source.KEEPALIVE
-                continue
-            frames = self._frames(parser.feed(chunk) if chunk else parser.close())
-            # All events of one read go out in one write.
-            out = b"".join([feed(frame) for frame in frames])
-            if pipe.failure is not None:
-                # The error event is in `out` already, everything is closed. It may quote a token.
-                if out:
-                    yield scrub(out.decode("utf-8", "replace")).encode()
-                raise _Said(presented(pipe.failure))
-            if out:
-                yield out
-            if not chunk:
-                break
-        if not pipe.finished:
-            raise UpstreamFailed("The upstream ended its answer before it was complete.")
-        if out := pipe.end():
-            yield out
+    def _account(self, stream: Stream) -> None:
+        pipe = stream.pipe
+        if pipe is not None:
+            self.exchange.record.stop_reason = (pipe.stop_reason or "")[:32]
+            self.account_for(Spent(pipe.usage, pipe.finished, stream.pieces))
 
     # Whole bodies.
 
     async def _plain(self) -> HttpResponseBase:
-        async with asyncio.timeout(900) as limit:
-            try:
-                raw = await self.upstream.read()
-            except TimeoutError:
-                if limit.expired():
-                    raise UpstreamTimedOut("The upstream took too long to answer.") from None
-                raise
+        raw = self.upstream.take_whole()
+        if raw is None:
+            raw = await self._read_whole()
         if self.watch is not None:
             self.watch(raw)
+        payload = self._ordinary(raw) or self._repaired(raw)
+        self.exchange.record.bytes_out = len(payload)
+        self.exchange.first_token()
+        if not self.upstream.release():
+            await self.upstream.close()
+        self.exchange.finish("completed", 200)
+        return LeanResponse(payload, self.headers)
+
+    def _ordinary(self, raw: bytes) -> bytes:
+        """The upstream's own bytes where nothing in them needs repair; else nothing."""
+        if self.target.NAME != "chat_completions" or self.voice is not self.target:
+            return b""
+        if raw[:1] != b"{" or asks_for_several(self.answer.request) > 1:
+            return b""
+        found = ordinary.read(read_json(raw))
+        if found is None:
+            return b""
+        self.exchange.record.stop_reason = found.stop_reason
+        self.account_for(Spent(found.usage, True, len(raw) // 4))
+        return raw
+
+    def _repaired(self, raw: bytes) -> bytes:
+        """The answer in the client's format, as its strictest clients accept it."""
         body, events = self._decode(raw)
         self._raise_failure(events)
         if body is not None and self.voice is self.target:
@@ -301,13 +253,16 @@ class Relay:
             out = self.voice.encode_body(events, self.answer)
         payload = orjson.dumps(out)
         self._note(events, len(payload) // 4)
-        self.exchange.record.bytes_out = len(payload)
-        self.exchange.first_token()
-        response = HttpResponse(payload, content_type="application/json")
-        set_headers(response, self.headers)
-        await self.upstream.close()
-        self.exchange.finish("completed", 200)
-        return response
+        return payload
+
+    async def _read_whole(self) -> bytes:
+        async with asyncio.timeout(WHOLE_S) as limit:
+            try:
+                return await self.upstream.read()
+            except TimeoutError:
+                if limit.expired():
+                    raise UpstreamTimedOut("The upstream took too long to answer.") from None
+                raise
 
     def _decode(self, raw: bytes) -> tuple[dict[str, Any] | None, list[Event]]:
         """The body as JSON (None when it came as a stream) and its events."""
@@ -341,13 +296,6 @@ class Relay:
         self.account_for(Spent(usage, True, pieces))
 
 
-class _Said(GatewayError):
-    """A failure that the client has been told already."""
-
-    def __init__(self, error: GatewayError) -> None:
-        super().__init__(error.message, code=error.code, status=error.status)
-
-
 def read_json(raw: bytes) -> dict[str, Any]:
     try:
         body = orjson.loads(raw)
@@ -356,13 +304,3 @@ def read_json(raw: bytes) -> dict[str, Any]:
     if not isinstance(body, dict):
         raise UpstreamFailed("The upstream's answer is not a JSON object.")
     return body
-
-
-def outcome_of(error: GatewayError) -> str:
-    match error:
-        case UpstreamTimedOut():
-            return "timeout"
-        case Unavailable():
-            return "interrupted"
-        case _:
-            return "upstream_error"

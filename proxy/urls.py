@@ -3,5 +3,7 @@
 from django.urls import path
 
 from proxy.api import api
+from proxy.api.management import PREFIX
+from proxy.api.management import api as management
 
-urlpatterns = [path("", api.urls)]
+urlpatterns = [path(PREFIX, management.urls), path("", api.urls)]

@@ -76,6 +76,11 @@ def prepare(exchange: Exchange, route: Route) -> dict[str, Any]:
     return searching.as_words(body) if searching.has_blocks(body) else body
 
 
+def is_asked(body: dict[str, Any]) -> bool:
+    """Whether the body has the search tool: its history is then read as a whole."""
+    return searching.tool_of(body) is not None
+
+
 def child_of(parent: Exchange, decision: Decision, *, source: str, model: str) -> Exchange:
     """An exchange that the gateway makes on behalf of another one."""
     exchange_id = f"{random.getrandbits(96):024x}"
@@ -190,15 +195,22 @@ class Searching:
         self, encoder: Encoder, rounds: Events, first: bytes
     ) -> AsyncGenerator[bytes, None]:
         outcome, error, sent = "cancelled", None, len(first)
+        kept = self.exchange.kept
         try:
+            if kept is not None:
+                kept.add(first)
             yield first
             async for events in rounds:
                 out = FORMATS["messages"].KEEPALIVE if events is None else encoder.encode(events)
                 sent += len(out)
+                if kept is not None:
+                    kept.add(out)
                 if out:
                     yield out
             out = self._ending(encoder)
             sent += len(out)
+            if kept is not None:
+                kept.add(out)
             outcome = "completed"
             yield out
         except GatewayError as failed:

@@ -14,8 +14,11 @@ for _name in ("DATABASE_URL", "REDIS_URL", "GH_TOKEN", "GITHUB_TOKEN_FILE"):
     os.environ.pop(_name, None)
 
 from copilot_site.settings import *  # noqa: E402, F403
-from copilot_site.settings import DATABASES, STORAGES  # noqa: E402
+from copilot_site.settings import DATABASES, INSTALLED_APPS, STORAGES  # noqa: E402
 
+# Tests name providers as they go.
+_providers = [f"allauth.socialaccount.providers.{name}" for name in ("github", "openid_connect")]
+INSTALLED_APPS += [name for name in _providers if name not in INSTALLED_APPS]
 # A file, not memory: code in other threads opens connections of its own.
 DATABASES["default"]["TEST"] = {"NAME": str(DATA / "test.sqlite3")}
 DATABASES["default"]["CONN_MAX_AGE"] = 0

@@ -11,7 +11,7 @@ from django.conf import settings
 from django.http import HttpRequest, HttpResponse
 from ninja import NinjaAPI, Router
 
-from proxy.api import anthropic, gateway, gemini, openai, probes
+from proxy.api import anthropic, approvals, estimates, gateway, gemini, openai, probes
 from proxy.api.errors import render
 from proxy.errors import GatewayError
 
@@ -26,7 +26,7 @@ class Surface(Protocol):
     def source_of(self, path: str) -> str | None: ...
 
 
-SURFACES: tuple[Surface, ...] = (anthropic, gemini, openai, gateway, probes)
+SURFACES: tuple[Surface, ...] = (anthropic, gemini, openai, approvals, estimates, gateway, probes)
 
 
 def source_of(path: str) -> str:

@@ -1,14 +1,19 @@
 """Who calls: the key of a request, read once at the door."""
 
+from django.conf import settings
 from django.http import HttpRequest
 
 from accounts import auth
 from accounts.auth import Caller
 from accounts.database import in_database
 from accounts.hosts import is_local_request
+from accounts.keys import MARK
 from proxy.api.errors import from_auth
 from proxy.errors import Forbidden
 from proxy.lean_request import headers_of, peer_meta
+
+# What `Sec-Fetch-Site` says of our own pages and of an address typed in; tools do not send it.
+OWN_SITES = (None, "same-origin", "none")
 
 
 async def authenticate(request: HttpRequest) -> Caller:
@@ -17,19 +22,25 @@ async def authenticate(request: HttpRequest) -> Caller:
         return _known(request)
     except auth.Refused as error:
         if error.digest is None or not await in_database(auth.learn, error.digest):
-            raise from_auth(error) from None
+            raise from_auth(error, _base_url(request)) from None
     except auth.Unavailable as error:
         raise from_auth(error) from None
     try:
         return _known(request)
     except (auth.Refused, auth.Unavailable) as error:
-        raise from_auth(error) from None
+        raise from_auth(error, _base_url(request)) from None
+
+
+def _base_url(request: HttpRequest) -> str:
+    """This gateway as the client called it; its own name was checked at the door."""
+    host = request.headers.get("Host", "")
+    return f"{request.scheme}://{host}" if host else ""
 
 
 def _known(request: HttpRequest) -> Caller:
     """The caller as memory knows it. Raises what `accounts.auth` raises."""
     headers = headers_of(request)
-    if "origin" in headers:
+    if "origin" in headers or "sec-fetch-site" in headers:
         refuse_web_pages(request)
     allow_query = request.path.startswith("/v1beta/")
     return auth.authenticate(
@@ -50,15 +61,20 @@ def sends_key(request: HttpRequest) -> bool:
 def refuse_web_pages(request: HttpRequest) -> None:
     """A page on the internet must not use a gateway on localhost through a visitor's browser.
 
-    Browsers name the page in `Origin`; tools do not, and our own pages are of our own host.
+    Browsers name the page in `Origin`, and how it stands to us in `Sec-Fetch-Site`; tools send
+    neither, and our own pages are of our own host.
     """
-    origin = request.headers.get("Origin")
-    if origin is None or (origin == "null" and "Sec-Fetch-Site" not in request.headers):
+    headers = headers_of(request)
+    origin = headers.get("origin")
+    if origin is None and headers.get("sec-fetch-site") in OWN_SITES:
         return
-    host = request.headers.get("Host", "")
-    if origin.partition("://")[2].lower() == host.lower():
+    host = headers.get("host", "")
+    if origin is not None and origin.partition("://")[2].lower() == host.lower() != "":
         return
-    if request.headers.get("Authorization", "").partition(" ")[2].startswith("cgw_"):
+    if origin in settings.GATEWAY_CORS_ORIGINS:
+        return
+    scheme, _, bearer = headers.get("authorization", "").strip().partition(" ")
+    if scheme.lower() == "bearer" and bearer.strip().startswith(MARK):
         # Whoever holds a real key may call from where they like; nothing is allowed by cookie.
         return
     raise Forbidden("Web pages may not call this gateway.", code="origin_refused")

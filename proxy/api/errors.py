@@ -7,7 +7,7 @@ import orjson
 from django.http import HttpResponse
 
 from accounts import auth
-from proxy.errors import GatewayError, Unauthorized, Unavailable
+from proxy.errors import Forbidden, GatewayError, Unauthorized, Unavailable
 from proxy.exchange import set_headers
 from proxy.formats import FORMATS
 
@@ -34,7 +34,9 @@ def render(error: GatewayError, source: str) -> HttpResponse:
     return response
 
 
-def from_auth(error: auth.Refused | auth.Unavailable) -> GatewayError:
+def from_auth(error: auth.Refused | auth.Unavailable, base_url: str = "") -> GatewayError:
+    if isinstance(error, auth.NotAgreed):
+        return Forbidden(error.words(base_url), code=error.code)
     if isinstance(error, auth.Refused):
         return Unauthorized(error.message)
     return Unavailable(error.message, retry_after_s=error.retry_after_s)

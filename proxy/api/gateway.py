@@ -10,18 +10,20 @@ from accounts import audit, tokens
 from accounts.database import in_database
 from accounts.errors import AccountUnavailable
 from accounts.hosts import client_address
+from accounts.limits import present
 from accounts.models import Account
 from proxy import routing
 from proxy.admission import gates
 from proxy.api.callers import authenticate
 from proxy.errors import Forbidden, NotFound, Unavailable
+from proxy.limits.gate import gate
 from proxy.reading import decode_json
 from proxy.rehearsal import rehearse
 from usage import quota
 
 router = Router(tags=["Gateway"])
 MOUNTS = ("",)
-PREFIXES = ("/usage", "/token", "/healthz", "/readyz", "/api/translate")
+PREFIXES = ("/usage", "/token", "/healthz", "/readyz", "/api/")
 
 
 def source_of(path: str) -> str | None:
@@ -45,6 +47,22 @@ async def usage(request: HttpRequest) -> HttpResponse:
 
 def seed_usage(account_id: int) -> dict[str, Any]:
     return quota.seed_usage_json(Account.objects.get(pk=account_id))
+
+
+@router.get("/api/limits", summary="Your limits: what each window has left")
+async def limits(request: HttpRequest) -> JsonResponse:
+    """The limits of the key, its owner and the team, and of the accounts that it may use."""
+    caller = await authenticate(request)
+    accounts = present(*(account.allowance for account in routing.candidates(caller)))
+    response = JsonResponse(
+        {
+            "counted_in": gate.counted_in,
+            "limits": await gate.left(caller.allowances),
+            "accounts": await gate.left(accounts),
+        }
+    )
+    response.headers["Cache-Control"] = "no-store"
+    return response
 
 
 @router.post("/api/translate", summary="What a request becomes, step by step, without sending it")

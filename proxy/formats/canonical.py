@@ -13,6 +13,8 @@ from typing import Any, Literal
 
 from msgspec import Struct, field
 
+from proxy.formats.outlines import Run
+
 Family = Literal["anthropic", "openai", "copilot_chat", "gemini"]
 Role = Literal["system", "developer", "user", "assistant"]
 
@@ -109,13 +111,17 @@ Block = Text | Image | Document | Thinking | ToolUse | ToolResult | Foreign
 
 
 class Message(Struct, kw_only=True):
-    """One turn's part. Tool results stand in `user` messages; `plain` as in `ToolResult`."""
+    """One turn's part. Tool results stand in `user` messages; `plain` as in `ToolResult`.
+
+    With a `run` it stands for several whole turns, and has no blocks: see `Request`.
+    """
 
     role: Role
     blocks: list[Block]
     plain: bool = False
     name: str | None = None
     extras: dict[str, Any] | None = None
+    run: Run | None = None
 
 
 class Tool(Struct, kw_only=True):
@@ -168,6 +174,9 @@ class Request(Struct, kw_only=True):
     `system` holds what the wire keeps apart from the messages (Anthropic `system`, Responses
     `instructions`, Gemini `systemInstruction`); system messages inside the conversation stay in
     `messages` at their place. `extras` are top-level fields of `source` without a canonical name.
+
+    Of a large body whole turns and all tools may be left in the structs of `source`, as runs
+    (`proxy.formats.outlines`), but only for a target that says it writes them (`Format.RUNS_OF`).
     """
 
     source: str
@@ -176,6 +185,7 @@ class Request(Struct, kw_only=True):
     system: list[Text] | None = None
     system_plain: bool = False
     tools: list[Tool] | None = None
+    tool_run: Run | None = None
     tool_choice: ToolChoice | None = None
     parallel_tools: bool | None = None
     max_output_tokens: int | None = None

@@ -9,6 +9,7 @@ from msgspec import Struct, field
 
 from proxy.errors import GatewayError
 from proxy.formats.canonical import Built, Event, Family, ModelFacts, Request, Usage
+from proxy.formats.outlines import Outline
 from proxy.formats.sse import Frame
 
 
@@ -126,9 +127,15 @@ class Format(Protocol):
     FAMILY: Family
     LOSSES: tuple[Loss, ...]
     KEEPALIVE: bytes
+    # The formats whose runs `build_request` writes; others are decoded first.
+    RUNS_OF: frozenset[str]
 
     def gist(self, body: dict[str, Any]) -> Gist:
         """Never raises: what is missing or of the wrong type counts as absent."""
+        ...
+
+    def outline(self, raw: bytes) -> Outline | None:
+        """A large body with its conversation in runs, None where it must be read in full."""
         ...
 
     def check(self, body: dict[str, Any], *, counted: bool = False) -> None:

@@ -124,6 +124,18 @@ def models_headers(profile: Profile, *, credential_token: str, request_id: str) 
     }
 
 
+def policy_headers(profile: Profile, *, credential_token: str, request_id: str) -> dict[str, str]:
+    """Headers of `POST /models/{id}/policy`. Source: docs/upstream.md#models."""
+    return {
+        **identity_headers(profile, credential_token),
+        "Content-Type": "application/json",
+        "Accept": "application/json",
+        "X-Request-Id": request_id,
+        "OpenAI-Intent": "chat-policy",
+        "X-Interaction-Type": "chat-policy",
+    }
+
+
 def identity_headers(profile: Profile, credential_token: str) -> dict[str, str]:
     """The credential and the client identity, on every call to the Copilot API."""
     return {
@@ -159,7 +171,10 @@ def answer_headers(upstream_headers: Mapping[str, str]) -> dict[str, str]:
     Everything else (cookies, CSP, CORS, HSTS, server names, quota, hop-by-hop) stays here.
     Source: docs/upstream.md#response-headers.
     """
-    upstream_id = _lowered(upstream_headers).get("x-github-request-id", "").strip()
+    upstream_id = upstream_headers.get("x-github-request-id")
+    if upstream_id is None:
+        upstream_id = _lowered(upstream_headers).get("x-github-request-id", "")
+    upstream_id = upstream_id.strip()
     if not upstream_id or len(upstream_id) > 128 or not upstream_id.isprintable():
         return {}
     return {"x-gateway-upstream-id": upstream_id}
@@ -173,7 +188,10 @@ def quota_headers(headers: Mapping[str, str]) -> dict[str, QuotaReading]:
     `None`, a header that says nothing is left out. Source: docs/upstream.md#quota-headers.
     """
     readings: dict[str, QuotaReading] = {}
-    for header, value in _lowered(headers).items():
+    for name, value in headers.items():
+        if name[:8].lower() not in ("x-quota-", "x-usage-"):
+            continue
+        header = name.lower()
         for prefix in ("x-quota-snapshot-", "x-usage-ratelimit-"):
             name = header.removeprefix(prefix)
             if name in ("", header):

@@ -7,6 +7,7 @@ restarted connection, another account. The client would be stuck with its histor
 import re
 from typing import Any, Final
 
+from proxy.formats.outlines import decode_runs
 from proxy.upstream.failures import UpstreamFault
 from proxy.upstream.quirks.body import dicts_of
 from proxy.upstream.quirks.replays import forget, is_thoughtless_loop
@@ -30,6 +31,7 @@ def recover(fault: UpstreamFault, wire: str, body: dict[str, Any]) -> bool:
     """Change `body` into one that the upstream can take; False when that is not the matter."""
     if fault.status != 400 or not _REFUSALS.search(fault.message):
         return False
+    decode_runs(body)
     acted = forget(wire, body)
     if wire == "messages":
         return _stop_thinking(body) or acted

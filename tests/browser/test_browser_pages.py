@@ -23,6 +23,8 @@ PAGES = [
     "/dashboard/requests/",
     "/dashboard/live/",
     "/dashboard/approvals/",
+    "/dashboard/approvals/rules/",
+    "/dashboard/approvals/rules/new/",
     "/dashboard/accounts/",
     "/dashboard/accounts/octocat/",
     "/dashboard/accounts/connect/",
@@ -32,6 +34,13 @@ PAGES = [
     "/dashboard/models/",
     "/dashboard/health/",
     "/dashboard/me/",
+    "/dashboard/me/second-factor/",
+    "/dashboard/members/",
+    "/dashboard/members/owner/",
+    "/dashboard/teams/",
+    "/dashboard/groups/",
+    "/dashboard/invites/new/",
+    "/dashboard/notice/edit/",
 ]
 MAKE_LINK = (
     "from accounts import links, members; print('token=' + links.make(members.solo_member()))"

@@ -1,5 +1,6 @@
 """What the upstream refuses, and what the client hears of it: rows S of the faults."""
 
+from datetime import UTC, datetime, timedelta
 from typing import Any
 
 import pytest
@@ -38,6 +39,7 @@ REFUSALS = {
     "error_503": (503, 2, None),
     "error_504": (504, 2, None),
     "huge_error": (502, 2, None),
+    "error_500": (502, 2, None),
     "overloaded_529": (529, 1, None),
 }
 
@@ -47,7 +49,7 @@ REFUSALS = {
     ("wire_name", "model"),
     [("chat_completions", "gpt-4.1"), ("messages", "gpt-5.5"), ("messages", "claude-sonnet-4.6")],
 )
-def test_s_refusals_have_their_status_in_the_callers_format(
+def test_s01_s05_to_s10_s15_to_s18_s21_s24_refusals_have_their_status_in_the_callers_format(
     ask: Any,
     simulator: SimulatorThread,
     last_record: Any,
@@ -98,8 +100,15 @@ def test_s04_a_spent_quota_is_said_once_and_not_asked_again(
                 assert spent.json()["error"]["type"] == "billing_error"
 
             again = client.post(wire.path, json=wire.body("hello", model))
-            assert again.status_code == 429
-            assert "retry-after" in again.headers
+            assert again.status_code == 402
+            assert again.headers["x-should-retry"] == "false"
+            # A month's credits are new on the first.
+            first = (datetime.now(UTC).replace(day=1) + timedelta(days=32)).replace(
+                day=1, hour=0, minute=0, second=0
+            )
+            left_s = (first - datetime.now(UTC)).total_seconds()
+            for answer in (spent, again):
+                assert left_s - 5 <= int(answer.headers["retry-after"]) <= left_s + 10
             assert len(simulator.generations) == number + 1
 
 
@@ -179,6 +188,46 @@ def test_s11_a_429_is_passed_on_at_once_and_cools_that_model_only(
 
         other = client.post("/v1/chat/completions", json={**body, "model": "gpt-4o"})
         assert other.status_code == 200
+
+
+# What Retry-After says, and the least and most that the client may be told.
+WAITS: dict[str, tuple[int, int]] = {
+    "date:45": (40, 45),
+    "absent": (1, 300),
+    "soon": (1, 300),
+    "-5": (1, 300),
+    "date:-600": (1, 300),
+    "99999999999": (1, 300),
+    "1e400": (1, 300),
+    "0": (1, 300),
+}
+
+
+def test_s11_s12_s13_s14_whatever_the_upstream_says_of_waiting_the_client_hears_something_sane(
+    new_gateway: Any, simulator: SimulatorThread
+) -> None:
+    gateway: Gateway = new_gateway()
+    # A model for each: one that cools down is not asked again.
+    models = ["gpt-4.1", "gpt-4o", "gpt-5.5", "gpt-5-mini", "claude-sonnet-4.6", "gpt-5.3-codex",
+              "gemini-3.1-pro-preview", "claude-opus-4.8"]  # fmt: skip
+    with gateway.client() as client:
+        known = {entry["id"] for entry in client.get("/v1/models").json()["data"]}
+        models += sorted(known - set(models))
+        for status, kind in ((503, "api_error"), (429, "rate_limit_error")):
+            for model, (said, (least, most)) in zip(models, WAITS.items(), strict=False):
+                assert model in known
+                simulator.clear()
+                simulator.play("status", code=status, retry_after=said)
+                body = WIRES["messages"].body("hello", model, stream=False)
+                answer = client.post("/v1/messages", json=body)
+                assert answer.status_code == status, (model, said, answer.text)
+                assert least <= int(answer.headers["retry-after"]) <= most, said
+                assert answer.json()["error"]["type"] == kind
+                # What cools down is this model: it is refused at once, and not asked.
+                asked = len(simulator.generations)
+                if status == 429:
+                    assert client.post("/v1/messages", json=body).status_code == 429
+                    assert len(simulator.generations) == asked
 
 
 def test_s11_a_session_limit_cools_the_account_and_says_until_when(

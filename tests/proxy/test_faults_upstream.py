@@ -195,6 +195,72 @@ def test_u20_u22_there_is_exactly_one_end(
 
 
 @every_route
+@pytest.mark.parametrize("scenario", ["late_text", "double_done"])
+def test_u20_u22_what_comes_after_the_end_is_dropped_and_not_waited_for(
+    ask: Any,
+    last_record: Any,
+    simulator: SimulatorThread,
+    wire_name: str,
+    model: str,
+    scenario: str,
+) -> None:
+    wire = WIRES[wire_name]
+    # The connection stays open behind the last word.
+    stream = ask(wire, model, f"hello [[{scenario}]] [[cut at=after_end how=stall]]")
+
+    assert stream.status == 200
+    assert wire.ends(stream.raw) == 1
+    assert wire.text_of(stream.frames).count("You said: hello") == 1
+    assert wire.error_in(stream.frames) is None
+    last_record(outcome="completed")
+    assert simulator.wait_closed(3)
+
+
+@every_route
+@pytest.mark.parametrize("streamed", [True, False])
+@pytest.mark.parametrize(
+    "kind", ["empty", "null", "missing", "null_delta", "null_content", "null_usage"]
+)
+def test_u25_odd_choices_break_nothing_and_lose_no_text(
+    gateway: Gateway, ask: Any, wire_name: str, model: str, kind: str, streamed: bool
+) -> None:
+    wire = WIRES[wire_name]
+    answer = ask(wire, model, f"hello [[odd_choices {kind}]]", stream=streamed)
+
+    if streamed:
+        if answer.status == 200 and wire.error_in(answer.frames) is None:
+            assert wire.text_of(answer.frames).startswith("You said: hello")
+            assert wire.ends(answer.raw) == 1
+        else:
+            # Frames that do not belong to the endpoint at all are no part of its answer.
+            assert model != "gpt-4.1"
+    else:
+        # A whole body without choices has no text that could be lost.
+        assert answer.status in (200, 502)
+        assert answer.headers["content-type"] == "application/json"
+    assert "Traceback" not in gateway.text
+
+
+@every_route
+@pytest.mark.parametrize("streamed", [True, False])
+@pytest.mark.parametrize("scenario", ["cookies", "plain"])
+def test_u31_of_the_upstreams_headers_none_but_its_id_comes_through(
+    ask: Any, wire_name: str, model: str, streamed: bool, scenario: str
+) -> None:
+    answer = ask(WIRES[wire_name], model, f"hello [[{scenario}]]", stream=streamed)
+
+    assert answer.status == 200
+    allowed = {
+        "date", "content-type", "content-length", "transfer-encoding", "cache-control",
+        "x-accel-buffering", "x-request-id", "x-content-type-options", "content-security-policy",
+    }  # fmt: skip
+    others = {name for name in answer.headers if name not in allowed}
+    assert all(name.startswith(("x-gateway-", "x-ratelimit-")) for name in others), others
+    assert "sandbox" not in answer.headers.get("content-security-policy", "")
+    assert "keep-alive" not in answer.headers.get("connection", "")
+
+
+@every_route
 @pytest.mark.parametrize("scenario", ["no_usage", "odd_usage", "odd_usage text", "odd_usage huge"])
 def test_u21_u36_unbelievable_usage_does_no_harm(
     ask: Any, last_record: Any, wire_name: str, model: str, scenario: str

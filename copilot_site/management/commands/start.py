@@ -7,6 +7,7 @@ from typing import Any
 
 from django.conf import settings
 
+from copilot_site.checks import refuse_weak_settings
 from copilot_site.terminal import Failure, GatewayCommand
 
 EXIT_CANNOT_LISTEN = 4
@@ -41,6 +42,7 @@ class Command(GatewayCommand):
         from copilot_site import solo
 
         apply(options)
+        refuse_weak_settings()
         from copilot_site.server import PortTaken, listen
 
         try:
@@ -77,7 +79,10 @@ def apply(options: dict[str, Any]) -> None:
         os.environ["GATEWAY_PROXY_ENV"] = "true"
     if not is_loopback(options["host"]):
         settings.ALLOWED_HOSTS = [*settings.ALLOWED_HOSTS, options["host"]]
-    asked = options["require_keys"] or settings.KEYS_DEMANDED
+    # A proxy on this machine makes every visitor a local one: who has one asks for keys.
+    asked = (
+        options["require_keys"] or settings.KEYS_DEMANDED or settings.TEAM_MODE or settings.HTTPS
+    )
     settings.REQUIRE_KEYS = asked or not is_loopback(options["host"])
 
 

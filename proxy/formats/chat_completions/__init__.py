@@ -8,10 +8,13 @@ from proxy.formats.chat_completions.failures import error_body
 from proxy.formats.chat_completions.gist import gist
 from proxy.formats.chat_completions.losses import LOSSES
 from proxy.formats.chat_completions.parse import parse_request
+from proxy.formats.chat_completions.plain import outline
 from proxy.formats.chat_completions.repair import repair_body
 from proxy.formats.chat_completions.tap import ChatTap
 from proxy.formats.chat_completions.wire import FAMILY, KEEPALIVE, NAME
 from proxy.formats.contract import Answer, Decoder, Encoder, Tap
+
+RUNS_OF: frozenset[str] = frozenset({"messages"})
 
 
 def decoder() -> Decoder:
@@ -31,6 +34,7 @@ __all__ = [
     "KEEPALIVE",
     "LOSSES",
     "NAME",
+    "RUNS_OF",
     "build_request",
     "check",
     "decode_body",
@@ -39,6 +43,7 @@ __all__ = [
     "encoder",
     "error_body",
     "gist",
+    "outline",
     "parse_request",
     "repair_body",
     "tap",

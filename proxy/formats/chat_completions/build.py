@@ -8,6 +8,7 @@ from typing import Any
 
 from proxy.formats.canonical import Built, ModelFacts, Reasoning, Request, Tool
 from proxy.formats.chat_completions.build_messages import MARKED_VENDORS, build_messages
+from proxy.formats.chat_completions.build_runs import fit_tools
 from proxy.formats.chat_completions.parse import ChatRequest
 from proxy.formats.chat_completions.wire import FAMILY, NAME
 
@@ -220,14 +221,19 @@ def _write_tools(body: Body, request: Request, model: ModelFacts, dropped: list[
     if request.source == NAME:
         _write_own_tools(body, request)
         return
-    tools = [entry for tool in request.tools or [] if (entry := _fit_tool(tool, dropped))]
+    tools: list[Any] = [
+        entry for tool in request.tools or [] if (entry := _fit_tool(tool, dropped))
+    ]
+    names = {entry["function"]["name"] for entry in tools}
+    if request.tool_run is not None:
+        tools.append(fit_tools(request.tool_run))
+        names = {tool.name for tool in request.tool_run.entries}
     if not tools:
         # OpenAI refuses a choice among no tools.
         return
-    if model.vendor not in MARKED_VENDORS:
+    if model.vendor not in MARKED_VENDORS and request.tool_run is None:
         tools = [{k: v for k, v in tool.items() if k != "copilot_cache_control"} for tool in tools]
     body["tools"] = tools
-    names = {entry["function"]["name"] for entry in tools}
     choice = request.tool_choice
     if choice is not None and (choice.mode != "tool" or choice.name in names):
         body["tool_choice"] = _choice_word(choice.mode) or {

@@ -24,6 +24,7 @@ from proxy.formats.canonical import (
     ToolResult,
     ToolUse,
 )
+from proxy.formats.chat_completions.build_runs import fit_run
 from proxy.formats.chat_completions.wire import FAMILY, NAME, tool_call_id
 
 Body = dict[str, Any]
@@ -35,7 +36,7 @@ _CACHE_MARKER = {"type": "ephemeral"}
 MARKED_VENDORS = ("", "Anthropic")
 
 
-def build_messages(request: Request, model: ModelFacts, dropped: list[str]) -> list[Body]:
+def build_messages(request: Request, model: ModelFacts, dropped: list[str]) -> list[Any]:
     """Raises `UnsupportedContent` naming the kind of block that has no place."""
     if request.source == NAME:
         return [entry for message in request.messages for entry in _own_entries(message, model)]
@@ -54,13 +55,16 @@ class _Fitter:
         self.dropped = dropped
         self.marks = model.vendor in MARKED_VENDORS
 
-    def fit(self, request: Request) -> list[Body]:
-        entries = self._system(request.system) if request.system else []
-        for by_assistant, turn in groupby(request.messages, lambda m: m.role == "assistant"):
-            if by_assistant:
-                entries += self._assistant(list(turn))
-            else:
-                entries += self._others(list(turn))
+    def fit(self, request: Request) -> list[Any]:
+        entries: list[Any] = self._system(request.system) if request.system else []
+        for kind, turn in groupby(request.messages, _kind_of):
+            match kind:
+                case "run":
+                    entries += [fit_run(m.run, self.dropped) for m in turn if m.run is not None]
+                case "assistant":
+                    entries += self._assistant(list(turn))
+                case _:
+                    entries += self._others(list(turn))
         return entries
 
     def _system(self, blocks: list[Text]) -> list[Body]:
@@ -200,6 +204,12 @@ class _Fitter:
         marked = any(getattr(block, "cache", None) for block in blocks)
         if self.marks and marked:
             entry["copilot_cache_control"] = _CACHE_MARKER
+
+
+def _kind_of(message: Message) -> str:
+    if message.run is not None:
+        return "run"
+    return "assistant" if message.role == "assistant" else "others"
 
 
 def _no_place(block: Block, where: str) -> UnsupportedContent:

@@ -17,6 +17,7 @@ from proxy.formats.checks import (
     texts,
     whole,
 )
+from proxy.formats.outlines import is_run
 
 _ROLES = frozenset({"system", "developer", "user", "assistant", "tool", "function"})
 # OpenAI's own bounds. Source: OpenAI API reference, "Create chat completion".
@@ -30,7 +31,7 @@ def check(body: Body, *, counted: bool = False) -> None:
     if not isinstance(body.get("model"), str) or not body["model"]:
         raise refusal("model", A_NAME)
     for i, message in enumerate(filled_list(body, "messages")):
-        if fault := _message_fault(message):
+        if not is_run(message) and (fault := _message_fault(message)):
             raise refusal(f"messages[{i}]{fault[0]}", fault[1])
     _check_tools(body)
     _check_knobs(body)
@@ -87,6 +88,8 @@ def _calls_fault(calls: Any) -> Fault:
 
 def _check_tools(body: Body) -> None:
     for i, tool in enumerate(listing(body, "tools")):
+        if is_run(tool):
+            continue
         where = f"tools[{i}]"
         if not isinstance(tool, dict):
             raise refusal(where, "an object")

@@ -38,10 +38,36 @@ from proxy.formats.contract import Answer
 from proxy.formats.sse import Frame, as_utf8
 
 Body = dict[str, Any]
+# What does not stand for itself between the quotes of a JSON string.
+_NOT_PLAIN = re.compile(rb'["\\\x00-\x1f]')
 _OBJECT = "chat.completion.chunk"
 _TEXT_FIELDS = frozenset(("content", "refusal", "reasoning_opaque", *REASONING_FIELDS))
 # Fields that are ours to place: the rest of a chunk stays as it is.
 _OURS = ("choices", "usage", "id", "object", "created", "model", "error", "copilot_errors")
+
+
+class Mould:
+    """What stands before and after the text of an ordinary chunk.
+
+    A pattern of its own for each stream would cost 20 us and 4 kB of it.
+    """
+
+    __slots__ = ("_after", "_before", "_from", "_least", "_to")
+
+    def __init__(self, before: bytes, after: bytes) -> None:
+        self._before = before
+        self._after = after
+        self._from = len(before)
+        self._to = -len(after)
+        self._least = len(before) + len(after)
+
+    def fits(self, data: bytes) -> bool:
+        return (
+            len(data) >= self._least
+            and data.startswith(self._before)
+            and data.endswith(self._after)
+            and _NOT_PLAIN.search(data, self._from, len(data) + self._to) is None
+        )
 
 
 class ChatTap:
@@ -69,7 +95,7 @@ class ChatTap:
         self._roles: set[int] = set()
         self._done_choices: set[int] = set()
         self._calls: dict[int, Calls] = {}
-        self._mould: re.Pattern[bytes] | None = None
+        self._mould: Mould | None = None
         self._last_opaque: Any = None
         self._last_chunk: Body | None = None
         self._usage_fields: Body = {}
@@ -83,7 +109,7 @@ class ChatTap:
             return b""
         data = as_utf8(frame.data)
         mould = self._mould
-        if mould is not None and not self._done_choices and mould.fullmatch(data):
+        if mould is not None and not self._done_choices and mould.fits(data):
             return b"data: " + data + b"\n\n"
         if data.strip() in (b"[DONE]", b""):
             return self._done() if data.strip() else b""
@@ -146,9 +172,7 @@ class ChatTap:
         if not found or not content or not before.rstrip().endswith(b'"content":'):
             return
         if self._is_ordinary(load_object(before + b'"-"' + after)):
-            self._mould = re.compile(
-                re.escape(before) + rb'"[^"\\\x00-\x1f]*"' + re.escape(after), re.DOTALL
-            )
+            self._mould = Mould(before + b'"', b'"' + after)
 
     def _done(self) -> bytes:
         if not self._answered:

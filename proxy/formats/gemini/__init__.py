@@ -18,16 +18,19 @@ from proxy.formats.gemini.gists import gist
 from proxy.formats.gemini.losses import LOSSES
 from proxy.formats.gemini.passthrough import Tap as _Tap
 from proxy.formats.gemini.requests import parse_request
+from proxy.formats.outlines import Outline
 
 FAMILY: Family = "gemini"
 # Comments and events without a candidate make Gemini CLI fail. Source: docs/clients.md.
 KEEPALIVE = b""
+RUNS_OF: frozenset[str] = frozenset()
 
 __all__ = [
     "FAMILY",
     "KEEPALIVE",
     "LOSSES",
     "NAME",
+    "RUNS_OF",
     "build_request",
     "check",
     "decode_body",
@@ -36,10 +39,16 @@ __all__ = [
     "encoder",
     "error_body",
     "gist",
+    "outline",
     "parse_request",
     "repair_body",
     "tap",
 ]
+
+
+def outline(raw: bytes) -> Outline | None:
+    """None: every body is translated, and Google's clients send smaller ones."""
+    return None
 
 
 def decoder() -> Decoder:

@@ -12,16 +12,19 @@ from proxy.formats.messages.errors import error_body
 from proxy.formats.messages.gists import gist
 from proxy.formats.messages.losses import LOSSES
 from proxy.formats.messages.passthrough import Tap as _Tap
+from proxy.formats.messages.plain import outline
 from proxy.formats.messages.requests import parse_request
 
 FAMILY: Family = "anthropic"
 KEEPALIVE = PING
+RUNS_OF: frozenset[str] = frozenset()
 
 __all__ = [
     "FAMILY",
     "KEEPALIVE",
     "LOSSES",
     "NAME",
+    "RUNS_OF",
     "build_request",
     "check",
     "decode_body",
@@ -30,6 +33,7 @@ __all__ = [
     "encoder",
     "error_body",
     "gist",
+    "outline",
     "parse_request",
     "repair_body",
     "tap",

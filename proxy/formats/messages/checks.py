@@ -18,6 +18,7 @@ from proxy.formats.checks import (
     texts,
     whole,
 )
+from proxy.formats.outlines import is_run
 
 _ROLES = frozenset({"user", "assistant", "system"})
 _CHOICES = frozenset({"auto", "any", "tool", "none"})
@@ -38,7 +39,7 @@ def check(body: Body, *, counted: bool = False) -> None:
     if not isinstance(body.get("model"), str) or not body["model"]:
         raise refusal("model", A_NAME)
     for i, message in enumerate(filled_list(body, "messages")):
-        if fault := _message_fault(message):
+        if not is_run(message) and (fault := _message_fault(message)):
             raise refusal(f"messages.{i}{fault[0]}", fault[1])
     _check_system(body.get("system"))
     _check_tools(body)
@@ -120,6 +121,8 @@ def _check_system(system: Any) -> None:
 
 def _check_tools(body: Body) -> None:
     for i, tool in enumerate(listing(body, "tools")):
+        if is_run(tool):
+            continue
         if not isinstance(tool, dict):
             raise refusal(f"tools.{i}", "an object")
         if not isinstance(tool.get("type"), str | None):

@@ -39,6 +39,7 @@ from proxy.formats.messages.fields import (
     wrong,
 )
 from proxy.formats.messages.wrapping import canonical_tool_id, unwrap
+from proxy.formats.outlines import decoded, is_run, role_of
 
 _TOP = frozenset(
     {
@@ -82,8 +83,9 @@ def parse_request(body: dict[str, Any]) -> Request:
     check(body, counted=True)
     model = string(body.get("model"), "model")
     messages = [
-        _message(entry, f"messages.{i}")
-        for i, entry in enumerate(_required_list(body.get("messages"), "messages"))
+        message
+        for i, entry in enumerate(_whole_turns(_required_list(body.get("messages"), "messages")))
+        for message in _messages(entry, f"messages.{i}")
     ]
     if not messages:
         raise InvalidRequest("messages: at least one message is required", param="messages")
@@ -93,12 +95,18 @@ def parse_request(body: dict[str, Any]) -> Request:
     user, metadata = _metadata(body.get("metadata"))
     stop = body.get("stop_sequences")
     tools = body.get("tools")
+    run = None
+    if isinstance(tools, list) and any(map(is_run, tools)):
+        # Either all of them as they are, or none.
+        run = tools[0] if len(tools) == 1 else None
+        tools = [] if run else [tool for entry in tools for tool in decoded(entry)]
     return Request(
         source="messages",
         model=model,
         messages=messages,
         system=system,
         system_plain=system_plain,
+        tool_run=run,
         tools=None
         if tools is None
         else [_tool(entry, f"tools.{i}") for i, entry in enumerate(sequence(tools, "tools"))],
@@ -121,6 +129,32 @@ def parse_request(body: dict[str, Any]) -> Request:
         stream=optional_flag(body.get("stream"), "stream"),
         extras=extras,
     )
+
+
+def _whole_turns(entries: list[Any]) -> list[Any]:
+    """Decodes the runs that begin or end within a turn: only a turn as a whole is translated."""
+    ends = [_ends_of(entry) for entry in entries]
+    whole: list[Any] = []
+    for i, entry in enumerate(entries):
+        before = ends[i - 1][1] if i else None
+        after = ends[i + 1][0] if i + 1 < len(ends) else None
+        if is_run(entry) and (ends[i][0] == before or ends[i][1] == after):
+            whole += decoded(entry)
+        else:
+            whole.append(entry)
+    return whole
+
+
+def _ends_of(entry: Any) -> tuple[bool, bool]:
+    """Whether the first and the last message are the assistant's."""
+    ends = (entry.entries[0], entry.entries[-1]) if is_run(entry) else (entry, entry)
+    return role_of(ends[0]) == "assistant", role_of(ends[1]) == "assistant"
+
+
+def _messages(entry: Any, where: str) -> list[Message]:
+    if is_run(entry):
+        return [Message(role="user", blocks=[], run=entry)]
+    return [_message(entry, where)]
 
 
 def _required_list(value: Any, where: str) -> list[Any]:

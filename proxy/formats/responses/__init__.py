@@ -14,6 +14,7 @@ from proxy.formats.responses.encoding import Encoder as _Encoder
 from proxy.formats.responses.encoding import encode_body
 from proxy.formats.responses.gist import gist
 from proxy.formats.responses.parsing import parse_request
+from proxy.formats.responses.plain import outline
 from proxy.formats.responses.tapping import Tap as _Tap
 
 __all__ = [
@@ -21,6 +22,7 @@ __all__ = [
     "KEEPALIVE",
     "LOSSES",
     "NAME",
+    "RUNS_OF",
     "build_request",
     "check",
     "decode_body",
@@ -29,6 +31,7 @@ __all__ = [
     "encoder",
     "error_body",
     "gist",
+    "outline",
     "parse_request",
     "repair_body",
     "tap",
@@ -37,6 +40,7 @@ __all__ = [
 NAME: str = "responses"
 FAMILY: Family = "openai"
 KEEPALIVE: bytes = b": keep-alive\n\n"
+RUNS_OF: frozenset[str] = frozenset()
 
 LOSSES: tuple[Loss, ...] = (
     Loss("stop", "knob", "There are no stop sequences."),

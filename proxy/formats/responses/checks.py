@@ -17,6 +17,7 @@ from proxy.formats.checks import (
     texts,
     whole,
 )
+from proxy.formats.outlines import is_run
 
 _ROLES = frozenset({"user", "assistant", "system", "developer"})
 _MAX_TOP_LOGPROBS = 20
@@ -83,7 +84,7 @@ def _check_input(given: Any) -> None:
     if not isinstance(given, list) or not given:
         raise refusal("input", "a string or a non-empty list")
     for i, item in enumerate(given):
-        if fault := _item_fault(item):
+        if not is_run(item) and (fault := _item_fault(item)):
             raise refusal(f"input[{i}]{fault[0]}", fault[1])
 
 
@@ -124,6 +125,8 @@ def _content_fault(content: Any, where: str) -> Fault:
 
 def _check_tools(body: Body) -> None:
     for i, tool in enumerate(listing(body, "tools")):
+        if is_run(tool):
+            continue
         where = f"tools[{i}]"
         if not isinstance(tool, dict):
             raise refusal(where, "an object")

@@ -28,7 +28,7 @@ _FAMILIES: dict[str, Family] = {
     "copilot_chat": "copilot_chat",
     "gemini": "gemini",
 }
-_WRAP = "cgw1."
+WRAP = "cgw1."
 # Base64 holds no colon, so this cannot be the beginning of a signature.
 _REDACTED = "redacted:"
 
@@ -95,13 +95,13 @@ def wrap(opaque: Opaque, *, redacted: bool = False) -> str:
     """The `encrypted_content` of a reasoning item, also for a value of another family."""
     if opaque.family == "openai":
         return opaque.value
-    return f"{_WRAP}{opaque.family}.{_REDACTED if redacted else ''}{opaque.value}"
+    return f"{WRAP}{opaque.family}.{_REDACTED if redacted else ''}{opaque.value}"
 
 
 def unwrap(value: str) -> tuple[Opaque, bool]:
     """The reverse of `wrap`: whose value it is, and whether its thinking is redacted."""
-    if value.startswith(_WRAP):
-        name, _, inner = value[len(_WRAP) :].partition(".")
+    if value.startswith(WRAP):
+        name, _, inner = value[len(WRAP) :].partition(".")
         family = _FAMILIES.get(name)
         if family is not None:
             redacted = inner.startswith(_REDACTED)

@@ -26,7 +26,7 @@ def gist(body: dict[str, Any]) -> Gist:
         max_output_tokens=limit if type(limit) is int else None,
         effort=effort if isinstance(effort, str) else None,
         conversation=_conversation(body),
-        opening=next((text for item in items if (text := _words(item))), ""),
+        opening=next((text for item in items if (text := words_of(item))), ""),
     )
 
 
@@ -78,7 +78,7 @@ def _has_image(item: object) -> bool:
     return any(as_dict(part).get("type") == "input_image" for part in parts)
 
 
-def _words(item: object) -> str:
+def words_of(item: object) -> str:
     """The text of a user message."""
     fields = as_dict(item)
     if _kind(item) != "message" or fields.get("role") != "user":

@@ -11,7 +11,8 @@ from proxy.errors import InvalidRequest
 from proxy.formats.canonical import ModelFacts
 from proxy.upstream.quirks import chat_completions, messages, responses
 from proxy.upstream.quirks.body import Quirk, QuirkContext
-from proxy.upstream.quirks.messages import needed_betas
+from proxy.upstream.quirks.messages import has_system_message, needed_betas
+from proxy.upstream.quirks.tools import has_deferred_marker
 
 __all__ = ["QUIRKS", "Quirk", "QuirkContext", "apply", "check", "needed_betas"]
 
@@ -34,6 +35,23 @@ def apply(
     What they took away of the client's own wishes stands in `context.dropped` afterwards.
     """
     return [quirk.__name__ for quirk in QUIRKS.get(endpoint, ()) if quirk(body, model, context)]
+
+
+def look_at_all(
+    endpoint: str, body: dict[str, Any], model: ModelFacts, context: QuirkContext
+) -> bool:
+    """Whether a quirk needs the messages that are left in bytes, too (`proxy.formats.outlines`).
+
+    Claude's prompts in chat get cache markers at places that all messages decide; a system message
+    without its beta moves into the message before it, a deferred tool's marker to the tool before it.
+    """
+    match endpoint:
+        case "chat_completions":
+            return model.vendor.lower() == "anthropic"
+        case "messages" | "count_tokens":
+            lacks_beta = messages.SYSTEM_BETA not in context.betas and has_system_message(body)
+            return lacks_beta or has_deferred_marker(body)
+    return False
 
 
 def check(endpoint: str, body: dict[str, Any], model: ModelFacts) -> None:

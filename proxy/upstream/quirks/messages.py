@@ -70,10 +70,14 @@ _REMINDER: Final = "<system-reminder>"
 _WRONG_IN_ID: Final = re.compile(r"[^A-Za-z0-9_-]")
 
 
+def has_system_message(body: dict[str, Any]) -> bool:
+    return any(message.get("role") == "system" for message in dicts_of(body.get("messages")))
+
+
 def needed_betas(body: dict[str, Any]) -> set[str]:
     """The betas without which this body would be refused. Source: docs/upstream.md#beta-headers."""
     needed = set()
-    if any(message.get("role") == "system" for message in dicts_of(body.get("messages"))):
+    if has_system_message(body):
         needed.add(SYSTEM_BETA)
     if any(tool.get("defer_loading") is True for tool in dicts_of(body.get("tools"))):
         needed.add(DEFERRAL_BETA)
@@ -219,7 +223,7 @@ def mid_conversation_system(body: dict[str, Any], model: ModelFacts, context: Qu
     messages = body.get("messages")
     if SYSTEM_BETA in context.betas or not isinstance(messages, list):
         return False
-    if not any(message.get("role") == "system" for message in dicts_of(messages)):
+    if not has_system_message(body):
         return False
     rebuilt: list[Any] = []
     waiting: list[Any] = []

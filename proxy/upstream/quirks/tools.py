@@ -3,6 +3,7 @@
 from typing import Any, Final
 
 from proxy.formats.canonical import ModelFacts
+from proxy.formats.outlines import is_run
 from proxy.upstream.quirks.body import Quirk, QuirkContext, dicts_of, drop_tools, pop_from_each
 
 DEFERRAL_BETA: Final = "advanced-tool-use-2025-11-20"
@@ -81,11 +82,21 @@ def all_deferred(body: dict[str, Any], model: ModelFacts, context: QuirkContext)
     Seen 2026-08-24. Source: docs/upstream.md#messages-fields.
     Remove never: Anthropic's own rule.
     """
-    tools = list(dicts_of(body.get("tools")))
+    tools = dicts_of(body.get("tools"))
     if not tools or not all(tool.get("defer_loading") is True for tool in tools):
+        return False
+    if any(map(is_run, body["tools"])):
+        # None of those is deferred.
         return False
     del tools[0]["defer_loading"]
     return True
+
+
+def has_deferred_marker(body: dict[str, Any]) -> bool:
+    return any(
+        tool.get("defer_loading") is True and "cache_control" in tool
+        for tool in dicts_of(body.get("tools"))
+    )
 
 
 def deferred_cache_marker(body: dict[str, Any], model: ModelFacts, context: QuirkContext) -> bool:

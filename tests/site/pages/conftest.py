@@ -1,7 +1,7 @@
 """Three persons and what belongs to them: Ada (administrator), Ben (member), Cleo (no access)."""
 
 from collections.abc import Callable
-from datetime import timedelta
+from datetime import date, timedelta
 from pathlib import Path
 from typing import Any
 from uuid import UUID
@@ -11,11 +11,21 @@ from django.core.cache import cache
 from django.test import Client
 from django.utils.timezone import now
 
-from accounts import keys
+from accounts import invites, keys
 from accounts.encryption import Secret
-from accounts.models import Account, ApiKey, DeviceLogin, Member
-from proxy.models import Catalog, ModelAlias
-from usage import rollups
+from accounts.models import (
+    Account,
+    ApiKey,
+    BudgetRaise,
+    DeviceLogin,
+    GitHubApp,
+    GroupMapping,
+    Member,
+    Pool,
+    Team,
+)
+from proxy.models import ApprovalRule, Catalog, ModelAlias, ModelPolicy
+from usage import closing, rollups
 from usage.models import UsageRecord
 
 PASSWORD = "correct horse battery staple"
@@ -48,6 +58,13 @@ def cleo() -> Member:
     return Member.objects.create_user("cleo", "cleo@example.org", PASSWORD, first_name="Cleo")
 
 
+@pytest.fixture
+def aud() -> Member:
+    return Member.objects.create_user(
+        "aud", "aud@example.org", PASSWORD, first_name="Aud", is_auditor=True, is_staff=True
+    )
+
+
 def signed_in(member: Member) -> Client:
     client = Client()
     client.force_login(member)
@@ -62,6 +79,11 @@ def as_ada(ada: Member) -> Client:
 @pytest.fixture
 def as_ben(ben: Member) -> Client:
     return signed_in(ben)
+
+
+@pytest.fixture
+def as_aud(aud: Member) -> Client:
+    return signed_in(aud)
 
 
 @pytest.fixture
@@ -116,6 +138,8 @@ class World:
         self.ada_key, _secret = keys.create("ci", ada)
         self.exchange = record(5, ben, self.key)
         self.ada_exchange = record(6, ada, self.ada_key)
+        self.pool = Pool.objects.create(name="engineering")
+        self.app = GitHubApp.objects.create(name="Acme", issuer="Iv23acme")
         self.device = DeviceLogin.objects.create(
             id=UUID(int=7),
             user_code="WDJB-MJHT",
@@ -141,8 +165,23 @@ class World:
                 "limits": {"max_context_window_tokens": 1_000_000, "max_output_tokens": 64_000},
             },
         }
-        Catalog.objects.create(account=self.account, entries=[entry], fetched_at=now())
-        ModelAlias.objects.create(pattern="sonnet", model="claude-sonnet-5")
+        waiting = {"id": "grok-4.6", "policy": {"state": "disabled", "terms": "Terms of Grok."}}
+        Catalog.objects.create(account=self.account, entries=[entry, waiting], fetched_at=now())
+        self.alias = ModelAlias.objects.create(pattern="sonnet", model="claude-sonnet-5")
+        self.policy = ModelPolicy.objects.create(model="gpt-5*", fallback="claude-sonnet-5")
+        self.team = Team.objects.create(name="Core", cost_centre="4711")
+        self.closing = closing.close(date(2026, 9, 1), ada)
+        self.invite, self.invite_token = invites.make(actor=ada, email="new@example.org")
+        self.mapping = GroupMapping.objects.create(group="engineers", team=self.team)
+        self.rule = ApprovalRule.objects.create(name="dear ones", above_nano_aiu=10**12)
+        self.raised = BudgetRaise.objects.create(
+            member=ben,
+            period="day",
+            extra_nano_aiu=5_000_000_000,
+            reason="release week",
+            granted_by="ada",
+            ends_at=now() + timedelta(days=2),
+        )
 
 
 @pytest.fixture

@@ -1,6 +1,5 @@
-"""Accounts and their states, connecting one, keys and their secret, models, approvals, health."""
+"""Accounts and their states, connecting one, keys and their secret, models, health."""
 
-import asyncio
 from datetime import timedelta
 from typing import Any
 from uuid import UUID
@@ -11,7 +10,6 @@ from django.utils.timezone import now
 
 from accounts import keys
 from accounts.models import Account, ApiKey, AuditEntry, DeviceLogin, Member
-from proxy import approval
 from usage import quota
 from usage.models import QuotaSnapshot
 
@@ -345,72 +343,6 @@ def test_members_are_not_shown_the_models_of_other_members_accounts(
     world: Any, as_cleo: Client
 ) -> None:
     assert "No model list yet" in text(as_cleo.get("/dashboard/models/"))
-
-
-# Approvals.
-
-
-@pytest.fixture
-def waiting() -> Any:
-    loop = asyncio.new_event_loop()
-
-    async def make() -> approval.Pending:
-        return approval.new_pending(
-            id="exchange-1",
-            member="ben",
-            key="laptop",
-            client="codex",
-            model="claude-sonnet-5",
-            path="/v1/responses",
-            conversation="c1",
-            input_tokens=88_100,
-            tools=31,
-            rule="the key needs approval",
-        )
-
-    one = loop.run_until_complete(make())
-    approval.queue._pending[one.id] = one
-    yield loop, one
-    approval.queue._pending.clear()
-    approval.queue._conversations.clear()
-    approval.queue.decisions.clear()
-    loop.close()
-
-
-def test_what_waits_is_shown_with_its_cost_and_counted(
-    waiting: Any, world: Any, as_ada: Client, as_ben: Client
-) -> None:
-    body = text(as_ada.get("/dashboard/approvals/"))
-
-    assert "1 waiting" in body
-    assert "31 tools" in body
-    assert "≈" in body
-    assert ">17.6" in body
-    assert "1 request waits for approval." in text(as_ada.get("/dashboard/"))
-    assert "waits for approval" not in text(as_ben.get("/dashboard/"))
-
-
-@pytest.mark.parametrize(("decision", "approved"), [("approve", True), ("refuse", False)])
-def test_the_first_decision_wins_and_is_audited(
-    decision: str, approved: bool, waiting: Any, world: Any, as_ada: Client
-) -> None:
-    loop, one = waiting
-    path = "/dashboard/approvals/exchange-1/"
-
-    as_ada.post(path, {"decision": decision, "scope": "conversation"})
-    late = as_ada.post(path, {"decision": "approve"}, follow=True)
-
-    assert loop.run_until_complete(one.answer) is approved
-    assert "decided by somebody else" in text(late)
-    entry = AuditEntry.objects.get(action__startswith="approval.")
-    assert entry.action == ("approval.approved" if approved else "approval.refused")
-    assert entry.detail == {"scope": "conversation"}
-
-
-def test_an_unknown_scope_approves_this_one_only(waiting: Any, world: Any, as_ada: Client) -> None:
-    as_ada.post("/dashboard/approvals/exchange-1/", {"decision": "approve", "scope": "for ever"})
-
-    assert approval.queue.decisions[0].scope == "once"
 
 
 # Health.

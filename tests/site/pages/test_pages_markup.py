@@ -20,6 +20,8 @@ PAGES = [
     "/dashboard/conversations/conversation-of-ben/",
     "/dashboard/live/",
     "/dashboard/approvals/",
+    "/dashboard/approvals/rules/",
+    "/dashboard/approvals/rules/new/",
     "/dashboard/accounts/",
     "/dashboard/accounts/mona-dev/",
     "/dashboard/accounts/connect/?new=1",
@@ -28,10 +30,28 @@ PAGES = [
     "/dashboard/keys/new/",
     "/dashboard/keys/{prefix}/",
     "/dashboard/models/",
+    "/dashboard/models/changes/",
+    "/dashboard/models/policies/new/",
+    "/dashboard/models/terms/{account}/grok-4.6/",
     "/dashboard/setup/",
     "/dashboard/translate/",
     "/dashboard/health/",
     "/dashboard/me/",
+    "/dashboard/notifications/",
+    "/dashboard/notifications/channels/new/",
+    "/dashboard/reports/",
+    "/dashboard/reports/member/?range=30d",
+    "/dashboard/reports/months/",
+    "/dashboard/reports/months/2026-09/",
+    "/dashboard/reports/reconciliation/",
+    "/dashboard/members/",
+    "/dashboard/members/ben/",
+    "/dashboard/teams/",
+    "/dashboard/teams/{team}/",
+    "/dashboard/groups/",
+    "/dashboard/invites/new/",
+    "/dashboard/notice/",
+    "/dashboard/notice/edit/",
     "/dashboard/nothing-here/",
 ]
 HOSTILE = '"><script>alert(1)</script><img src=x onerror=alert(2)>'
@@ -92,7 +112,13 @@ def read(body: str) -> Reader:
 
 
 def place(path: str, world: Any) -> str:
-    return path.format(exchange=world.exchange.id, device=world.device.pk, prefix=world.key.prefix)
+    return path.format(
+        exchange=world.exchange.id,
+        device=world.device.pk,
+        prefix=world.key.prefix,
+        team=world.team.pk,
+        account=world.account.pk,
+    )
 
 
 @pytest.mark.parametrize("path", PAGES)
@@ -137,6 +163,8 @@ def test_every_page_has_one_heading_unique_ids_and_labels(
         "/dashboard/accounts/",
         "/dashboard/accounts/mona-dev/",
         "/dashboard/health/",
+        "/dashboard/members/",
+        "/dashboard/members/ben/",
         "/dashboard/requests/?q=%22%3E%3Cscript%3Ealert(1)%3C/script%3E&range=7d&model=%3Cscript%3E",
     ],
 )
@@ -171,7 +199,7 @@ def test_stored_markup_is_shown_as_text(path: str, world: Any, ben: Member, as_a
         ("/dashboard/requests/", 12),
         ("/dashboard/live/", 10),
         ("/dashboard/keys/", 10),
-        ("/dashboard/models/", 10),
+        ("/dashboard/models/", 16),
         ("/dashboard/conversations/conversation-of-ben/", 10),
         ("/dashboard/requests/{exchange}/", 10),
     ],

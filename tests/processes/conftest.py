@@ -1,0 +1,57 @@
+"""Gateways that tests of this folder break and leave whole again, so that they start once."""
+
+from collections.abc import Iterator
+from typing import Any
+
+import pytest
+
+from simulator.testing import SimulatorThread
+from tests.conftest import Gateway
+from tests.team import Redis, Team
+
+
+@pytest.fixture(scope="session")
+def lasting_solo(
+    shared_simulator: SimulatorThread, tmp_path_factory: pytest.TempPathFactory
+) -> Iterator[Gateway]:
+    gateway = Gateway(
+        tmp_path_factory.mktemp("broken") / "data",
+        shared_simulator.url,
+        ("--github-token", "ghu_octocat"),
+        {"GATEWAY_DRAIN_S": "2", "GATEWAY_HEARTBEAT_S": "0.5"},
+    )
+    gateway.wait_for(lambda: "Signed in as octocat" in gateway.text, 30)
+    yield gateway
+    gateway.stop()
+
+
+@pytest.fixture
+def solo(lasting_solo: Gateway, simulator: SimulatorThread) -> Gateway:
+    """A gateway alone, on SQLite. It may be killed and started again."""
+    return lasting_solo
+
+
+@pytest.fixture(scope="session")
+def lasting_pair(
+    team_servers: Any, shared_simulator: SimulatorThread, tmp_path_factory: pytest.TempPathFactory
+) -> Iterator[tuple[Team, str]]:
+    postgres, template = team_servers
+    redis = Redis()
+    team = Team(
+        postgres, redis, shared_simulator, tmp_path_factory.mktemp("pair"), template=template
+    )
+    yield team, team.new_keys(pair={})["pair"]
+    team.close()
+    redis.close()
+
+
+@pytest.fixture
+def pair(lasting_pair: tuple[Team, str], simulator: SimulatorThread) -> Team:
+    """Two gateways on PostgreSQL and Redis, without a Celery worker. Both may be taken from them."""
+    return lasting_pair[0]
+
+
+@pytest.fixture
+def key(lasting_pair: tuple[Team, str]) -> str:
+    """An API key of the pair's."""
+    return lasting_pair[1]
