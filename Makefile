@@ -5,13 +5,14 @@ BIN := $(VENV)/bin
 JOBS ?= 4
 
 .DEFAULT_GOAL := help
-.PHONY: audit fuzz soak week bench help install install-dev start demo test test-clients check style types imports lock browser clean
+.PHONY: audit fuzz soak week bench help install install-dev start demo test test-slow test-clients check style types imports lock browser clean
 
 help:
 	@echo "make start [ARGS=...]  install what is missing and serve on 127.0.0.1:4141"
 	@echo "make demo              the same against the bundled simulator, without a seat"
 	@echo "make install           set up .venv only"
 	@echo "make test              the whole gate but style"
+	@echo "make test-slow         several processes on PostgreSQL and Redis, nginx, kills under load"
 	@echo "make test-clients      real programs against the gateway; needs npm, installs what it runs"
 	@echo "make soak [SOAK_S=1800] mixed clients and random faults, then every record is counted"
 	@echo "make week              a team's week at full size: 50 members, 10 000 requests, two processes"
@@ -50,7 +51,11 @@ demo: install
 	@$(BIN)/python manage.py demo $(ARGS)
 
 test: install-dev types imports
-	$(BIN)/python -m pytest -n $(JOBS) --dist loadfile $(ARGS)
+	$(BIN)/python -m pytest -n $(JOBS) --dist loadfile -m "not slow and not team" $(ARGS)
+
+# Several processes on PostgreSQL and Redis, faults of processes, nginx, kills under load.
+test-slow: install-dev
+	$(BIN)/python -m pytest -n $(JOBS) --dist loadfile -m "slow or team" $(ARGS)
 
 # Claude Code, Codex, Gemini CLI, opencode and the libraries, in .venv-clients and node_modules.
 test-clients: install-dev

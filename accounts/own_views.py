@@ -49,7 +49,7 @@ def join(request: HttpRequest, token: str) -> HttpResponseBase:
     if isinstance(request.user, Member):
         return render(request, "pages/join_ended.html", {"state": "signed_in"}, status=409)
     # A sign-in at a provider comes back without the link.
-    request.session[sso.INVITE_IN_SESSION] = token
+    request.session[sso.INVITE_IN_SESSION] = invite.pk
     form = JoinForm(request.POST or None, initial={"email": invite.email})
     if request.method == "POST" and form.is_valid():
         try:

@@ -19,6 +19,7 @@ from django.utils.timezone import now
 
 from accounts.hosts import client_address
 from accounts.models import Member
+from accounts.session_store import stored
 
 ORIGIN: Final = "came_from"
 MAX_CLIENT_CHARS: Final = 200
@@ -62,7 +63,7 @@ def visits(member: Member, this_key: str | None) -> list[Visit]:
                 str(origin.get("client", "")),
                 since,
                 row.expire_date,
-                row.session_key == this_key,
+                row.session_key == stored(this_key),
             )
         )
     return sorted(found, key=lambda v: (v.is_this, v.since or v.ends_at), reverse=True)
@@ -76,7 +77,8 @@ def end(member: Member, name: str) -> bool:
 
 def end_all(member: Member, *, keep: str | None = None) -> int:
     """End every session of the member but the one with the key `keep`; how many ended."""
-    keys = [row.session_key for row, _origin in _rows(member) if row.session_key != keep]
+    kept = stored(keep)
+    keys = [row.session_key for row, _origin in _rows(member) if row.session_key != kept]
     return int(Session.objects.filter(session_key__in=keys).delete()[0])
 
 

@@ -29,7 +29,7 @@ from accounts import audit, groups, invites, roles
 from accounts.access import address_of
 from accounts.groups import Grant
 from accounts.invites import InviteEnded, Newcomer
-from accounts.models import Member
+from accounts.models import Invite, Member
 
 logger = logging.getLogger(__name__)
 
@@ -153,7 +153,8 @@ def _welcome(request: HttpRequest, sociallogin: SocialLogin, names: set[str]) ->
     grant = groups.grant_of(names)
     person = _newcomer(sociallogin)
     # Taken out: an invite is for the sign-in that follows it.
-    invite = invites.find(str(request.session.pop(INVITE_IN_SESSION, "")))
+    invited = request.session.pop(INVITE_IN_SESSION, None)
+    invite = Invite.objects.select_related("team", "invited_by").filter(pk=invited).first()
     may_come = (
         (invite is not None and invite.state == "open")
         or _is_let_in(account.provider, grant, names)

@@ -9,6 +9,7 @@ from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 from typing import Any, Final
 
+from django.conf import settings
 from django.db.models import F, Q
 from django.db.models.functions import Now
 
@@ -130,7 +131,8 @@ def _ready(row: Account, at: datetime, known_token: str, known_left_s: float) ->
         account_id=row.pk,
         login=row.login,
         token=token,
-        base_url=row.api_base,
+        # A host that the operator has named since counts at once, not with the next token.
+        base_url=str(settings.COPILOT_API_URL) or row.api_base,
         kind=row.credential_kind,
         fetched_at=row.token_fetched_at,
         lifetime_s=row.token_lifetime_s,

@@ -32,7 +32,9 @@ def main() -> None:
     from django.test import Client
 
     from accounts.models import Member
+    from copilot_site.preparation import prepare_static_files
 
+    prepare_static_files()
     admin, _ = Member.objects.get_or_create(
         username="bench-admin", defaults={"is_superuser": True, "is_staff": True}
     )

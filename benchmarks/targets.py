@@ -47,7 +47,7 @@ http {{
     listen 127.0.0.1:{port} backlog=4096;
     location / {{
       proxy_pass http://mock; proxy_http_version 1.1; proxy_set_header Connection "";
-      proxy_buffering off; proxy_read_timeout 300s;
+      proxy_buffering off; proxy_read_timeout 300s; {more}
     }}
   }}
 }}
@@ -110,7 +110,9 @@ def _nginx(servers: list[str], headers: dict[str, str]) -> Iterator[Target | Non
         config = Path(folder, "nginx.conf")
         # Several addresses are asked in turn.
         addresses = "; server ".join(server.removeprefix("http://") for server in servers)
-        config.write_text(NGINX.format(folder=folder, mock=addresses, port=port))
+        # A gateway serves its own names only.
+        more = "proxy_set_header Host $http_host;" if headers else ""
+        config.write_text(NGINX.format(folder=folder, mock=addresses, port=port, more=more))
         with _process([program, "-p", folder, "-c", str(config), "-e", f"{folder}/e"]) as process:
             url = f"http://127.0.0.1:{port}"
             _wait_for(f"{url}/models", headers, process)

@@ -1,7 +1,7 @@
 """The ASGI entry: API paths to the lean handler, everything else to stock Django and Channels."""
 
 import os
-from typing import Any
+from typing import Any, cast
 
 os.environ.setdefault("DJANGO_SETTINGS_MODULE", "copilot_site.settings")
 
@@ -12,15 +12,18 @@ django_application = get_asgi_application()
 from channels.auth import AuthMiddlewareStack
 from channels.routing import ProtocolTypeRouter, URLRouter
 
+from copilot_site.broker_door import BrokerDoor
 from copilot_site.checks import refuse_weak_settings
-from copilot_site.door import OwnPagesOnly, PageDoor
+from copilot_site.door import Application, OwnPagesOnly, PageDoor
 from copilot_site.handler import GatewayHandler
 from copilot_site.handshake import answer_handshake
+from copilot_site.hardening import leave_no_core
 from copilot_site.lifespan import Lifespan
 from proxy.api import prefixes
 from proxy.page_urls import websocket_urlpatterns as approval_sockets
 from usage.routing import websocket_urlpatterns
 
+leave_no_core()
 refuse_weak_settings()
 
 # What begins otherwise is a page.
@@ -31,9 +34,9 @@ DESCRIPTIONS = frozenset(
 )
 pages = ProtocolTypeRouter(
     {
-        "http": PageDoor(django_application),
+        "http": PageDoor(cast(Application, django_application)),
         "websocket": OwnPagesOnly(
-            AuthMiddlewareStack(URLRouter([*websocket_urlpatterns, *approval_sockets]))
+            BrokerDoor(AuthMiddlewareStack(URLRouter([*websocket_urlpatterns, *approval_sockets])))
         ),
     }
 )

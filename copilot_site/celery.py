@@ -51,8 +51,9 @@ def refuse_weak_settings(**_: Any) -> None:
     """A worker or beat of a team does not run with what would make it weak."""
     from django.core.exceptions import ImproperlyConfigured
 
-    from copilot_site import checks
+    from copilot_site import checks, hardening
 
+    hardening.leave_no_core()
     try:
         checks.refuse_weak_settings()
     except ImproperlyConfigured as error:

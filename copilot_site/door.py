@@ -142,7 +142,7 @@ def is_own(origin_bytes: bytes, host_bytes: bytes) -> bool:
         return False
     default = DEFAULT_PORTS.get(page.scheme)
     return (
-        page.scheme in ("http", "https")
+        page.scheme == ("https" if settings.HTTPS else "http")
         and page.hostname is not None
         and page.hostname == here.hostname
         and (ports[0] or default) == (ports[1] or default)

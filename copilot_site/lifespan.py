@@ -17,7 +17,7 @@ from copilot_site import memory
 from proxy import approval, counting
 from proxy.admission import gates
 from proxy.affinity import affinity
-from proxy.errors import GatewayError, Unavailable
+from proxy.errors import GatewayError, ShuttingDown
 from proxy.exchange import end_all
 from proxy.limits.gate import gate
 from proxy.routing import warm
@@ -122,7 +122,7 @@ class Lifespan:
         gates.draining = True
         await approval.queue.lose_all()
         return await end_all(
-            Unavailable("The gateway is shutting down.", retry_after_s=5), within_s
+            ShuttingDown("The gateway is shutting down.", retry_after_s=5), within_s
         )
 
     async def stop(self) -> None:

@@ -8,9 +8,10 @@ from typing import Any
 import structlog
 
 SECRET = re.compile(
-    r"gh[opsur]_[A-Za-z0-9_]{4,}|github_pat_[A-Za-z0-9_]{4,}|cgw_[A-Za-z0-9_-]{8,}"
+    r"gh[opsur]_[A-Za-z0-9_]{4,}|github_pat_[A-Za-z0-9_]{4,}|cgwh?_[A-Za-z0-9_-]{8,}"
     r"|tid=[^\s\"']+|sk-[A-Za-z0-9_-]{8,}|(?i:bearer|token)\s+[A-Za-z0-9._~+/=;:-]{12,}"
-    r"|(?<=[?&]key=)[^&\s\"']+|(?<=[?&]signin=)[^&\s\"']+"
+    r"|(?<=[?&]key=)[^&\s\"']+|(?<=[?&]signin=)[^&\s\"']+|(?<=/join/)[A-Za-z0-9_-]{16,}"
+    r"|-----BEGIN [A-Z ]*PRIVATE KEY-----[\s\S]*?(?:-----END [A-Z ]*PRIVATE KEY-----|$)"
 )
 
 

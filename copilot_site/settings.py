@@ -215,6 +215,7 @@ MFA_TOTP_TOLERANCE = 1
 HTTPS = env.bool("GATEWAY_HTTPS", default=False)
 # `__Host-` binds a cookie to this very host: no neighbour in the domain can set it.
 COOKIE_PREFIX = "__Host-" if HTTPS else ""
+SESSION_ENGINE = "accounts.session_store"
 SESSION_COOKIE_NAME = COOKIE_PREFIX + "gateway_session"
 SESSION_COOKIE_HTTPONLY = True
 SESSION_COOKIE_SAMESITE = "Lax"
@@ -272,7 +273,9 @@ COPILOT_API_URL = url("COPILOT_API_URL", "")
 # Tenants of ghe.com that another address plays: `acme.ghe.com=http://127.0.0.2:8787`, by commas.
 GITHUB_STAND_INS = {
     host.strip().lower(): address.strip().rstrip("/")
-    for host, _, address in (pair.partition("=") for pair in env.list("GITHUB_STAND_INS", default=[]))
+    for host, _, address in (
+        pair.partition("=") for pair in env.list("GITHUB_STAND_INS", default=[])
+    )
 }
 # Hosts that an account document may send a credential to, beside those of the three addresses.
 COPILOT_HOST_SUFFIXES = (".githubcopilot.com", ".ghe.com", "githubcopilot.com")

@@ -17,7 +17,7 @@ from accounts.book import AccountView
 from accounts.limits import Allowance
 from accounts.models import Account
 from proxy import approval_rules, pacing, policies, slowdown
-from proxy.errors import Forbidden, RateLimited, Unavailable
+from proxy.errors import Forbidden, RateLimited, ShuttingDown, Unavailable
 from proxy.exchange import Exchange
 from proxy.limits import ceilings
 from proxy.limits.gate import gate
@@ -151,7 +151,7 @@ def lower_ceilings(
 def take_room(exchange: Exchange) -> None:
     """Bound the requests in flight; beyond, an honest 503 while pages and health stay reachable."""
     if gates.draining:
-        raise Unavailable("The gateway is shutting down.", retry_after_s=5)
+        raise ShuttingDown("The gateway is shutting down.", retry_after_s=5)
     if gates.in_flight >= settings.GATEWAY_MAX_IN_FLIGHT:
         raise Unavailable(
             f"{gates.in_flight} requests are in flight, which is all this gateway takes.",

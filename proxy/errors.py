@@ -150,6 +150,10 @@ class Unavailable(GatewayError):
     code = "unavailable"
 
 
+class ShuttingDown(Unavailable):
+    """The gateway ends what it has begun; what is recorded so is `interrupted`."""
+
+
 class UpstreamTimedOut(GatewayError):
     status = 504
     code = "upstream_timeout"

@@ -2,6 +2,7 @@
 
 import asyncio
 import logging
+import re
 from collections.abc import Callable, Mapping
 from typing import Any
 
@@ -40,6 +41,17 @@ from usage import pricing
 
 logger = logging.getLogger(__name__)
 COUNT_TIMEOUT_S = 5.0
+# More than any model reads or writes.
+MOST_TOKENS = 100_000_000
+TOKEN_FIGURES = (
+    "input_tokens",
+    "output_tokens",
+    "cache_read_tokens",
+    "cache_write_tokens",
+    "reasoning_tokens",
+)
+# What a client may call its request.
+HARMLESS_ID = re.compile(r"[A-Za-z0-9_-]{1,64}")
 # A body in, the same body with more or in other words out.
 Rewrite = Callable[[dict[str, Any]], dict[str, Any]]
 
@@ -255,11 +267,23 @@ async def searching(
     return await web_search.Searching(exchange, route, steps, headers).respond(upstream)
 
 
+def believed(usage: Usage) -> Usage:
+    """The same object when every figure can be true; else another one without those that cannot.
+
+    No prompt has no tokens: a negative or a textual figure was read as none.
+    """
+    figures = {name: getattr(usage, name) for name in TOKEN_FIGURES}
+    if usage.input_tokens and max(figures.values()) <= MOST_TOKENS:
+        return usage
+    kept = {name: count if count <= MOST_TOKENS else 0 for name, count in figures.items()}
+    return Usage(**kept, nano_aiu=usage.nano_aiu)
+
+
 def account_for(exchange: Exchange, route: Route, spent: Spent) -> None:
     """What the request used and cost: as the upstream said, else estimated and marked so."""
     record = exchange.record
-    usage = spent.usage or Usage()
-    if spent.usage is None or not spent.is_complete:
+    usage = believed(spent.usage or Usage())
+    if usage is not spent.usage or not spent.is_complete:
         # The upstream has charged for what it produced; four bytes a token, and a token a frame, are
         # our guess of it.
         guess = min(record.bytes_in // 4, route.entry.facts.max_prompt_tokens or record.bytes_in)
@@ -281,6 +305,10 @@ def disclosure(exchange: Exchange) -> dict[str, str]:
     """Headers that say what the gateway did with the request."""
     record = exchange.record
     headers = {"x-request-id": exchange.request_id}
+    named = exchange.headers.get("x-request-id", "")
+    if named and HARMLESS_ID.fullmatch(named):
+        # The client finds its own id; the record has ours, which is the only one of its kind.
+        headers = {"x-request-id": named, "x-gateway-request-id": exchange.request_id}
     if record.model_used:
         headers["x-gateway-model"] = record.model_used
     if exchange.fallback:

@@ -16,7 +16,7 @@ from django.conf import settings
 from django.http import StreamingHttpResponse
 from django.http.response import ResponseHeaders
 
-from proxy.errors import GatewayError, Unavailable, UpstreamFailed, UpstreamTimedOut
+from proxy.errors import GatewayError, ShuttingDown, UpstreamFailed, UpstreamTimedOut
 from proxy.exchange import Exchange
 from proxy.formats.canonical import Usage
 from proxy.formats.sse import Frame, Parser
@@ -374,7 +374,7 @@ def outcome_of(error: GatewayError) -> str:
     match error:
         case UpstreamTimedOut():
             return "timeout"
-        case Unavailable():
+        case ShuttingDown():
             return "interrupted"
         case _:
             return "upstream_error"

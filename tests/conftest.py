@@ -22,6 +22,16 @@ hypothesis.settings.register_profile("gate", derandomize=True)
 if os.environ.get("CI"):
     hypothesis.settings.load_profile("gate")
 
+# What starts many processes; `make test` leaves it to `make test-slow`.
+SLOW = ("processes", "security", "soak")
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    for item in items:
+        if item.path.parent.name in SLOW:
+            item.add_marker(pytest.mark.slow)
+
+
 ROOT = Path(__file__).resolve().parent.parent
 START_TIMEOUT_S = 60
 # Variables that a test's own gateway must not inherit.

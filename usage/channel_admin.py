@@ -11,7 +11,7 @@ from django.urls import reverse
 from django.utils.translation import gettext as _now
 from django.utils.translation import gettext_lazy as _
 from unfold.admin import ModelAdmin
-from unfold.widgets import UnfoldAdminCheckboxSelectMultiple
+from unfold.widgets import UnfoldAdminCheckboxSelectMultipleWidget
 
 from accounts.admin_acts import NotDone, act, dressed, shown_once
 from accounts.admin_rules import Administrators, BoundedPaginator, Journal, ReadOnly
@@ -44,7 +44,7 @@ class ChannelForm(ChannelModelForm):
     wanted = forms.MultipleChoiceField(
         label=_("Events"),
         choices=[(event.name, event.label) for event in EVENTS],
-        widget=UnfoldAdminCheckboxSelectMultiple,
+        widget=UnfoldAdminCheckboxSelectMultipleWidget,
     )
 
     class Meta:

@@ -50,10 +50,11 @@ class LiveConsumer(AsyncJsonWebsocketConsumer):  # type: ignore[misc]
         self._sees_all: bool = oversees(user)
         self._group = live.GROUP_ALL if self._sees_all else live.member_group(user.pk)
         self._frames: deque[float] = deque(maxlen=MAX_FRAMES)
+        # First, because it fails while Redis is away: nothing is counted yet that would stay counted.
+        await self.channel_layer.group_add(self._group, self.channel_name)
         _open[user.pk] += 1
         self._is_joined = True
         live.feed.listen()
-        await self.channel_layer.group_add(self._group, self.channel_name)
         await self.accept()
         await self.send_json(await self._hello())
         self._pinging = asyncio.create_task(self._ping(), name="live ping")

@@ -1,5 +1,7 @@
 """The gateway's own surface: usage, token, health, and the answer at the root."""
 
+import asyncio
+from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
 from django.conf import settings
@@ -23,6 +25,10 @@ from usage import quota
 
 router = Router(tags=["Gateway"])
 MOUNTS = ("",)
+# A database that hangs is as good as away; who asks whether we are ready waits about as long.
+DATABASE_PATIENCE_S = 3.0
+# Not the thread that everybody waits in line for: a locked table is no reason not to be ready.
+_probe = ThreadPoolExecutor(1, thread_name_prefix="readiness")
 PREFIXES = ("/usage", "/token", "/healthz", "/readyz", "/api/")
 
 
@@ -121,12 +127,18 @@ async def readyz(request: HttpRequest) -> HttpResponse:
 
 async def readiness() -> dict[str, bool]:
     """Nothing secret: whether the database answers and new requests are taken."""
-    return {"database": await in_database(database_answers), "accepting": not gates.draining}
+    try:
+        async with asyncio.timeout(DATABASE_PATIENCE_S):
+            answers = await asyncio.get_running_loop().run_in_executor(_probe, database_answers)
+    except TimeoutError:
+        answers = False
+    return {"database": answers, "accepting": not gates.draining}
 
 
 def database_answers() -> bool:
-    from django.db import Error, connection
+    from django.db import Error, close_old_connections, connection
 
+    close_old_connections()
     try:
         with connection.cursor() as cursor:
             cursor.execute("SELECT 1")

@@ -57,7 +57,7 @@ async def test_an_approved_sign_in_ends_connected(simulator: SimulatorThread, be
     assert actions == {"sign_in.started", "sign_in.connected", "account.added"}
 
 
-async def test_a_refused_sign_in_ends_denied(simulator: SimulatorThread) -> None:
+async def test_t14_a_refused_sign_in_ends_denied(simulator: SimulatorThread) -> None:
     login = await device_flow.start()
     simulator.deny_device(login.user_code)
 
@@ -67,7 +67,7 @@ async def test_a_refused_sign_in_ends_denied(simulator: SimulatorThread) -> None
     assert "refused on GitHub" in ended.message
 
 
-async def test_a_code_that_github_let_expire_ends_expired(simulator: SimulatorThread) -> None:
+async def test_t14_a_code_that_github_let_expire_ends_expired(simulator: SimulatorThread) -> None:
     login = await device_flow.start()
     simulator.expire_devices()
 
@@ -117,7 +117,7 @@ async def test_github_is_not_asked_before_the_interval(simulator: SimulatorThrea
     assert device_flow.seconds_to_next(login) > 20
 
 
-async def test_slow_down_makes_every_later_wait_longer(simulator: SimulatorThread) -> None:
+async def test_t14_slow_down_makes_every_later_wait_longer(simulator: SimulatorThread) -> None:
     login = await device_flow.start()
     await due(login)
     body = '{"error": "slow_down", "interval": 7}'

@@ -14,7 +14,7 @@ from accounts.models import Account
 from simulator.testing import SimulatorThread
 
 
-def test_a_dump_shows_no_secret(make_account: Callable[..., Account]) -> None:
+def test_x01_a_dump_shows_no_secret(make_account: Callable[..., Account]) -> None:
     account = make_account(copilot_token=Secret.of("tid=clear;exp=1"))
     out = io.StringIO()
 
@@ -41,7 +41,7 @@ def test_a_plain_text_is_never_stored(make_account: Callable[..., Account]) -> N
         account.save()
 
 
-def test_old_and_new_keys_are_readable_and_the_first_writes(settings: Any) -> None:
+def test_p14_old_and_new_keys_are_readable_and_the_first_writes(settings: Any) -> None:
     settings.ENCRYPTION_KEYS = ["old"]
     before = encrypt("ghu_x")
 
@@ -55,7 +55,7 @@ def test_old_and_new_keys_are_readable_and_the_first_writes(settings: Any) -> No
         decrypt(before)
 
 
-def test_a_lost_key_is_said_in_words(
+def test_p14_a_lost_key_is_said_in_words(
     simulator: SimulatorThread, make_account: Callable[..., Account], settings: Any
 ) -> None:
     account = make_account()

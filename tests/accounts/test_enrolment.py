@@ -130,7 +130,7 @@ async def test_a_missing_document_does_not_hinder_a_proven_seat(
     assert (await tokens.add_account("ghu_octocat")).state == Account.State.ACTIVE
 
 
-async def test_signing_in_again_replaces_the_token_and_heals_the_account(
+async def test_t18_signing_in_again_replaces_the_token_and_heals_the_account(
     simulator: SimulatorThread, ada: Member, ben: Member
 ) -> None:
     first = await tokens.add_account("ghu_octocat", owner=ben)

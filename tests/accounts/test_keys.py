@@ -1,7 +1,10 @@
 """Keys and callers: who may call, and that every refusal looks the same."""
 
+from dataclasses import replace
 from datetime import timedelta
+from hashlib import sha256
 from importlib import import_module
+from typing import Any
 
 import pytest
 from django.apps import apps
@@ -10,7 +13,7 @@ from django.utils.timezone import now
 
 from accounts import auth, keys, profiles
 from accounts.auth import Caller, Refused, Unavailable, authenticate
-from accounts.keys import Limits
+from accounts.keys import MARK, Limits
 from accounts.members import solo_member
 from accounts.models import Account, ApiKey, AuditEntry, Member, UpstreamProfile
 from accounts.snapshots import refresh_all
@@ -28,7 +31,7 @@ def why(query: str | None = None, *, gemini: bool = False, **headers: str) -> st
     return refused.value.reason
 
 
-def test_a_key_is_shown_once_and_stored_as_a_hash(ben: Member) -> None:
+def test_x02_a_key_is_shown_once_and_stored_as_a_hash(ben: Member) -> None:
     key, secret = keys.create("laptop", ben)
 
     assert secret.startswith("cgw_")
@@ -105,6 +108,42 @@ def test_wrong_and_hostile_keys_are_refused_alike(ben: Member, value: str) -> No
     assert why(authorization=f"Bearer {value}") in {"missing", "unknown", "hostile"}
 
 
+class Watched(dict[bytes, Any]):
+    """Keys by their digest, and what was looked up."""
+
+    def __init__(self, entries: Any) -> None:
+        super().__init__(entries)
+        self.asked: list[object] = []
+
+    def get(self, key: bytes, default: Any = None) -> Any:
+        self.asked.append(key)
+        return super().get(key, default)
+
+    def __iter__(self) -> Any:
+        raise AssertionError("keys are not gone through one by one")
+
+    values = items = keys = __iter__  # type: ignore[assignment]
+
+
+def test_a11_right_and_wrong_keys_take_the_same_steps(ben: Member) -> None:
+    """One digest, one lookup by it: how much of a wrong key is right cannot be measured."""
+    _, secret = keys.create("laptop", ben)
+    keys.create("desk", ben)
+    ring = keys.ring.value
+    entries = Watched(ring.entries)
+    keys.ring.value = replace(ring, entries=entries)
+    wrong = [secret[:-1] + "!", secret[:5] + "!" + secret[6:], MARK + "x" * 43, secret + "x"]
+    for value in (secret, *wrong):
+        headers = {"authorization": f"Bearer {value}"}
+        entries.asked.clear()
+        if value == secret:
+            assert authenticate(headers, None, allow_query=False, loopback=False).member == "ben"
+        else:
+            with pytest.raises(Refused):
+                authenticate(headers, None, allow_query=False, loopback=False)
+        assert entries.asked == [sha256(value.encode()).digest()]
+
+
 def test_a_revoked_key_is_refused_and_its_revocation_stands(ben: Member, ada: Member) -> None:
     key, secret = keys.create("laptop", ben)
 
@@ -135,7 +174,7 @@ def test_an_expired_key_is_refused(ben: Member) -> None:
     assert call(x_api_key=good).expires_at is not None
 
 
-def test_keys_of_inactive_members_are_refused(ben: Member) -> None:
+def test_a05_keys_of_inactive_members_are_refused(ben: Member) -> None:
     _, secret = keys.create("laptop", ben)
     Member.objects.filter(pk=ben.pk).update(is_active=False)
 
@@ -158,7 +197,7 @@ def test_authentication_asks_the_database_nothing(
         why(x_api_key="cgw_unknown")
 
 
-def test_known_keys_outlive_the_database_by_a_minute(ben: Member) -> None:
+def test_p02_known_keys_outlive_the_database_by_a_minute(ben: Member) -> None:
     _, secret = keys.create("laptop", ben)
     assert keys.ring.loaded_at is not None
 

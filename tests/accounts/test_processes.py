@@ -48,7 +48,7 @@ def environment(simulator: SimulatorThread, tmp_path: Path) -> dict[str, str]:
     }
 
 
-def test_two_processes_exchange_once(
+def test_t02_two_processes_exchange_once(
     simulator: SimulatorThread, environment: dict[str, str]
 ) -> None:
     simulator.config(exchange_latency_s=1.5)

@@ -52,7 +52,7 @@ async def reload_book() -> None:
     await in_database(refresh_all)
 
 
-async def test_a_hundred_askers_cause_one_exchange(
+async def test_t01_a_hundred_askers_cause_one_exchange(
     simulator: SimulatorThread, make_account: Make
 ) -> None:
     account = await in_database(make_account)
@@ -175,7 +175,7 @@ async def test_a_claim_whose_holder_died_or_had_a_wild_clock_is_void(
     assert simulator.exchanges("octocat") == 1
 
 
-async def test_an_expired_token_is_replaced_on_use(
+async def test_t03_an_expired_token_is_replaced_on_use(
     simulator: SimulatorThread, make_account: Make
 ) -> None:
     account = await in_database(make_account)
@@ -204,7 +204,7 @@ async def test_a_token_that_ends_soon_is_replaced_behind_the_request(
 
 
 @pytest.mark.parametrize("name", ["error_503", "reset_before", "html_200"])
-async def test_an_exchange_that_is_down_is_nothing_while_the_token_is_good(
+async def test_t12_an_exchange_that_is_down_is_nothing_while_the_token_is_good(
     simulator: SimulatorThread, make_account: Make, name: str
 ) -> None:
     account = await in_database(make_account)
@@ -235,7 +235,7 @@ async def test_an_exchange_that_is_down_is_nothing_while_the_token_is_good(
         ("hang", {}),
     ],
 )
-async def test_a_failed_exchange_backs_off_and_recovers_by_itself(
+async def test_t04_t05_a_failed_exchange_backs_off_and_recovers_by_itself(
     simulator: SimulatorThread, make_account: Make, settings: Any, name: str, args: dict[str, Any]
 ) -> None:
     settings.GATEWAY_GITHUB_TIMEOUT_S = 0.5
@@ -268,7 +268,7 @@ async def test_the_back_off_never_exceeds_what_recovery_allows(
     assert error.retry_after_s <= 30
 
 
-async def test_retry_after_of_github_is_obeyed(
+async def test_t05_retry_after_of_github_is_obeyed(
     simulator: SimulatorThread, make_account: Make
 ) -> None:
     account = await in_database(make_account)
@@ -277,7 +277,7 @@ async def test_retry_after_of_github_is_obeyed(
     assert (await unavailable(account, "refresh_failed")).retry_after_s == 120
 
 
-async def test_a_revoked_github_token_is_asked_once(
+async def test_t11_a_revoked_github_token_is_asked_once(
     simulator: SimulatorThread, make_account: Make
 ) -> None:
     account = await in_database(make_account, "revoked", "ghu_revoked")
@@ -293,7 +293,7 @@ async def test_a_revoked_github_token_is_asked_once(
     assert await in_database(AuditEntry.objects.filter(action="account.needs_sign_in").count) == 1
 
 
-async def test_an_account_without_a_seat_is_asked_every_quarter_of_an_hour(
+async def test_t10_an_account_without_a_seat_is_asked_every_quarter_of_an_hour(
     simulator: SimulatorThread, make_account: Make
 ) -> None:
     account = await in_database(make_account, "noseat", "ghu_noseat")
@@ -361,13 +361,13 @@ async def test_a_passing_error_in_the_403_is_tried_again_soon(
         (float("nan"), 1560),
     ],
 )
-def test_the_lifetime_comes_from_refresh_in_and_stays_sane(given: Any, expected: float) -> None:
+def test_t06_the_lifetime_comes_from_refresh_in_and_stays_sane(given: Any, expected: float) -> None:
     assert lifetime_s({"refresh_in": given, "expires_at": 12}) == expected
 
 
 @pytest.mark.parametrize("offset_s", [-7200, 7200])
 @pytest.mark.parametrize("refresh_in", [1500, 0, -100])
-async def test_clocks_hours_apart_do_no_harm(
+async def test_t07_clocks_hours_apart_do_no_harm(
     simulator: SimulatorThread, make_account: Make, offset_s: float, refresh_in: float
 ) -> None:
     account = await in_database(make_account)
@@ -468,7 +468,7 @@ async def test_after_421_token_and_host_are_fetched_anew(
     assert (await row(account)).api_base == simulator.other_url
 
 
-async def test_a_host_that_is_not_allowed_is_not_followed(
+async def test_t13_a_host_that_is_not_allowed_is_not_followed(
     simulator: SimulatorThread, make_account: Make
 ) -> None:
     account = await in_database(make_account)
@@ -577,7 +577,9 @@ async def test_a_removed_account_gives_no_credential(
     await unavailable(account, "no_account")
 
 
-async def test_accounts_never_share_a_token(simulator: SimulatorThread, make_account: Make) -> None:
+async def test_t15_accounts_never_share_a_token(
+    simulator: SimulatorThread, make_account: Make
+) -> None:
     octocat = await in_database(make_account)
     mona = await in_database(make_account, "mona", "ghu_mona")
 

@@ -3,13 +3,21 @@
 import os
 import re
 import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
 import httpx
 
+from tests.conftest import Gateway
+
 CHAT = "/v1/chat/completions"
-CREDIT = 1_000_000_000
+MAKE_LINK = (
+    "from accounts import links\n"
+    "from accounts.members import solo_member\n"
+    "print(links.make(solo_member()))\n"
+)
 
 
 def chat(text: str = "Hello", model: str = "gpt-4.1", **more: Any) -> dict[str, Any]:
@@ -33,7 +41,7 @@ class Stream(threading.Thread):
     def __init__(self, client: httpx.Client, text: str) -> None:
         super().__init__(daemon=True)
         self._client, self._asked = client, text
-        self.text = ""
+        self.text = self.request_id = ""
         self.status = 0
         self.error: Exception | None = None
         self.begun = threading.Event()
@@ -45,6 +53,7 @@ class Stream(threading.Thread):
                 "POST", CHAT, json=chat(self._asked, stream=True), timeout=60
             ) as answer:
                 self.status = answer.status_code
+                self.request_id = answer.headers["x-request-id"]
                 for piece in answer.iter_text():
                     self.text += piece
                     if "content" in self.text:
@@ -53,11 +62,27 @@ class Stream(threading.Thread):
             self.error = error
         self.begun.set()
 
+    def __repr__(self) -> str:
+        return f"<{self.status} {self.error!r} {self.text[-300:]}>"
+
     @property
     def is_whole(self) -> bool:
         """Ended, as streams that nothing disturbs end."""
         self.join(60)
-        return self.status == 200 and "data: [DONE]" in self.text and '"error"' not in self.text
+        return (
+            self.status == 200 and "data: [DONE]" in self.text and 'data: {"error"' not in self.text
+        )
+
+
+@contextmanager
+def signed_in(gateway: Gateway) -> Iterator[httpx.Client]:
+    """A browser of the administrator's."""
+    made = gateway.manage("shell", "--no-imports", "-c", MAKE_LINK).stdout
+    with gateway.client(follow_redirects=True) as browser:
+        page = browser.get(f"/dashboard/?signin={made.strip().splitlines()[-1]}")
+        assert page.status_code == 200
+        assert "/sign-in/" not in str(page.url)
+        yield browser
 
 
 def private_mib(pid: int) -> float:

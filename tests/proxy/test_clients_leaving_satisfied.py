@@ -11,7 +11,7 @@ def test_a_client_that_leaves_after_the_last_word_has_got_its_answer(
 ) -> None:
     wire = WIRES["responses"]
     # When all is said, the upstream keeps the connection open and is silent.
-    body = wire.body("hi [[double_done]] [[stall at=after_finish]]", "gpt-5.5")
+    body = wire.body("hi [[double_done]] [[stall at=after_end]]", "gpt-5.5")
     with gateway.client() as client, client.stream("POST", wire.path, json=body) as answer:
         for line in answer.iter_lines():
             if line == "event: response.completed":

@@ -11,6 +11,8 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from websockets.sync.client import connect as websocket
+from websockets.typing import Origin
 
 from simulator.testing import SimulatorThread
 from tests.conftest import Gateway
@@ -160,6 +162,20 @@ def test_c07_who_says_nothing_or_stops_in_a_second_request_is_hung_up_on(
         assert first_answer(read_to_end(second)).status == 408
 
 
+def test_c07_an_open_socket_of_a_page_is_no_request_that_stops(impatient: Gateway) -> None:
+    with impatient.client(follow_redirects=True) as person:
+        person.get(impatient.sign_in_link)
+        cookies = "; ".join(f"{name}={value}" for name, value in person.cookies.items())
+    with websocket(
+        f"ws://127.0.0.1:{impatient.port}/ws/live/",
+        additional_headers={"Cookie": cookies},
+        origin=Origin(impatient.url),
+    ) as live:
+        time.sleep(UPLOAD_S * 2)
+        live.ping().wait(2)
+        assert live.close_code is None
+
+
 @pytest.mark.parametrize("name", ["chat", "messages", "responses"])
 @pytest.mark.parametrize("framing", ["length", "chunks"])
 def test_c08_a_body_that_stops_is_a_408_and_leaves_nothing(
@@ -305,11 +321,15 @@ def test_c06_an_unread_plain_answer_is_not_kept_for_ever(
 
 
 def test_c09_a_thousand_idle_connections_hold_nobody_up(gateway: Gateway) -> None:
-    with ExitStack() as stack:
+    paths = ("/healthz", "/v1/models", "/dashboard/sign-in/")
+    with ExitStack() as stack, gateway.client() as client:
+        for path in paths:
+            # The first of each kind reads templates and lists.
+            client.get(path)
         for _ in range(1000):
             stack.enter_context(connect(gateway))
         with gateway.client() as client:
-            for path in ("/healthz", "/v1/models", "/dashboard/sign-in/"):
+            for path in paths:
                 began = time.monotonic()
                 assert client.get(path).status_code in (200, 302)
                 assert time.monotonic() - began < 1

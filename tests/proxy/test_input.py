@@ -11,6 +11,7 @@ from typing import Any
 import httpx
 import pytest
 
+from proxy import counting
 from simulator.testing import SimulatorThread
 from tests.conftest import Gateway
 from tests.proxy.asking import (
@@ -69,7 +70,7 @@ BROKEN = {
 
 @every_endpoint
 @pytest.mark.parametrize("body", BROKEN.values(), ids=BROKEN)
-def test_i01_to_i08_what_is_no_json_object_is_a_400(
+def test_i01_i02_i03_i06_i07_i08_i17_what_is_no_json_object_is_a_400(
     client: httpx.Client, simulator: SimulatorThread, endpoint: Endpoint, body: bytes
 ) -> None:
     answer = client.post(endpoint.path, content=body, headers=JSON)
@@ -496,17 +497,30 @@ def test_i24_what_came_through_a_proxy_is_not_this_machine(
 
 @every_endpoint
 def test_i25_the_clients_request_id_is_taken_only_when_it_is_harmless(
-    client: httpx.Client, endpoint: Endpoint
+    gateway: Gateway, client: httpx.Client, endpoint: Endpoint
 ) -> None:
+    last = httpx.Response(200)
+
     def answered(sent: str) -> str:
-        answer = client.post(endpoint.path, json=endpoint.good, headers={"x-request-id": sent})
-        assert answer.status_code == 200
-        return answer.headers["x-request-id"]
+        nonlocal last
+        last = client.post(endpoint.path, json=endpoint.good, headers={"x-request-id": sent})
+        assert last.status_code == 200
+        return last.headers["x-request-id"]
 
     for bad in ("a" * 65, "a b", "<b>", "a;b", "", "req_;drop"):
         given = answered(bad)
         assert given.startswith("req_")
         assert given != bad
+    for good in ("a" * 64, "9", "my-Request_1", "8d7f1c3e-8f0e-4a57-9d8e-2f1f3f6e9b11"):
+        # It may come twice: the record has an id of the gateway's own.
+        own = set()
+        for _ in range(2):
+            assert answered(good) == good
+            own.add(last.headers["x-gateway-request-id"])
+        assert len(own) == 2
+        # Counting is free: it has no record.
+        for one in own if endpoint.name != "count_tokens" else ():
+            assert gateway.wait_for_records(1, "id = ?", one.removeprefix("req_"))
 
 
 @pytest.mark.parametrize(
@@ -724,6 +738,44 @@ def test_i33_counting_pathological_text_is_quick_and_holds_nobody_up(
     assert answer.status_code == 200
     assert answer.json()["input_tokens"] > 1
     assert max(waits, default=0) < 1.5
+
+
+def test_i28_counting_refuses_what_it_cannot_count(
+    client: httpx.Client, simulator: SimulatorThread
+) -> None:
+    endpoint = ENDPOINTS["count_tokens"]
+    for model, messages, status in (
+        ("claude-sonnet-4.6", [], 400),
+        ("claude-sonnet-4.6", "hello", 400),
+        ("claude-sonnet-4.6", [{"role": "user"}], 400),
+        ("gpt-4.1", [{"role": "king", "content": "hello"}], 400),
+        ("no-such-model", [{"role": "user", "content": "hello"}], 404),
+        ("", [{"role": "user", "content": "hello"}], 400),
+    ):
+        answer = client.post(endpoint.path, json={"model": model, "messages": messages})
+        assert answer.status_code == status, (model, messages, answer.text)
+        assert error_message(endpoint, answer)
+    assert calls(simulator) == 0
+    answer = client.post(endpoint.path, content=b"{", headers=JSON)
+    assert answer.status_code == 400
+    # Tokens are counted without a limit on what may be answered.
+    assert client.post(endpoint.path, json=endpoint.good).json()["input_tokens"] > 0
+
+
+def test_i33_a_tokenizer_that_panics_costs_the_estimate_of_one_piece(tmp_path: Path) -> None:
+    class Panic(BaseException):
+        """What the tokenizer's Rust code raises."""
+
+    class Panicking:
+        def encode(self, text: str, **_: Any) -> list[int]:
+            raise Panic
+
+    loaded = counting._encoding
+    counting._encoding = Panicking()
+    try:
+        assert counting._count("a" * 4000, str(tmp_path)) == 1000
+    finally:
+        counting._encoding = loaded
 
 
 def test_i34_claude_codes_own_ways_are_served(client: httpx.Client) -> None:

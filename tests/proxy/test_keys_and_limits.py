@@ -99,7 +99,7 @@ def test_a01_reading_needs_a_key_too(keyed: Gateway, path: str) -> None:
         assert client.get(path).status_code == 401
 
 
-def test_health_and_the_root_need_no_key_and_tell_nothing(keyed: Gateway) -> None:
+def test_p18_health_and_the_root_need_no_key_and_tell_nothing(keyed: Gateway) -> None:
     with keyed.client() as client:
         for path in ("/", "/healthz", "/readyz"):
             answer = client.get(path)
@@ -147,6 +147,22 @@ def test_a04_a_key_expires_while_the_gateway_runs(keyed: Gateway) -> None:
         assert client.get("/v1/models").status_code == 200
         assert keyed.wait_for(lambda: client.get("/v1/models").status_code == 401, 12)
         assert datetime.now(UTC) >= soon
+
+
+def test_a05_whose_owner_is_switched_off_is_refused_within_five_seconds(keyed: Gateway) -> None:
+    made = keyed.manage(
+        "shell",
+        "-c",
+        "from accounts import keys\nfrom accounts.models import Member\n"
+        "print('KEY', keys.create('tests', Member.objects.create_user('leaver'))[1])",
+    ).stdout
+    key = made.partition("KEY ")[2].split()[0]
+    switch = "from accounts.models import Member\nm = Member.objects.get(username='leaver')\n"
+    with keyed.client(headers=bearer(key)) as client:
+        assert keyed.wait_for(lambda: client.get("/v1/models").status_code != 401, 5)
+        keyed.manage("shell", "-c", switch + "m.is_active = False\nm.save()")
+        assert keyed.wait_for(lambda: client.get("/v1/models").status_code == 401, 5)
+        assert client.post(CHAT.path, json=CHAT.good).status_code == 401
 
 
 def test_a08_a_key_with_a_model_list_uses_and_sees_these_models_only(
@@ -489,7 +505,7 @@ def test_a16_no_origin_is_allowed_and_a_foreign_page_is_refused(
 
 @pytest.mark.parametrize("path", ["/v1/models", "/usage", "/v1/chat/completions", "/"])
 @pytest.mark.parametrize("host", ["evil.example", "127.0.0.1.evil.example", "localhost:80@evil"])
-def test_a_foreign_host_name_is_refused(gateway: Gateway, path: str, host: str) -> None:
+def test_d16_a_foreign_host_name_is_refused(gateway: Gateway, path: str, host: str) -> None:
     with gateway.client() as client:
         answer = client.get(path, headers={"host": host})
         assert answer.status_code in (400, 405)

@@ -315,7 +315,7 @@ async def test_after_a_loss_of_memory_redis_hears_what_each_process_has_let_in(
 
 
 @pytest.mark.team
-async def test_a_clock_that_goes_back_locks_nobody_out(shared: Shared) -> None:
+async def test_a20_a_clock_that_goes_back_locks_nobody_out(shared: Shared) -> None:
     assert shared.client is not None
     there, key = Remote(shared), room("key:1", rpm=1, concurrency=1)
     later = int((time.time() + 3600) * 1e6)

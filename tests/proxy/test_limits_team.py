@@ -409,7 +409,7 @@ def test_what_a_killed_gateway_held_is_free_again_within_fifteen_seconds(fragile
     team.gateways[1].start()
 
 
-def test_without_redis_each_gateway_counts_by_itself_and_with_it_all_together_again(
+def test_a19_p05_without_redis_each_gateway_counts_by_itself_and_with_it_all_together_again(
     fragile: Team,
 ) -> None:
     team = fragile
@@ -440,7 +440,7 @@ def test_without_redis_each_gateway_counts_by_itself_and_with_it_all_together_ag
         assert "Redis is back" in team.gateways[0].text
 
 
-def test_a_redis_that_hangs_holds_nobody_up_for_long(fragile: Team) -> None:
+def test_p05_a_redis_that_hangs_holds_nobody_up_for_long(fragile: Team) -> None:
     team = fragile
     key = team.new_keys(bounded={"requests_per_minute": 100})["bounded"]
     with team.client(0, key) as client:

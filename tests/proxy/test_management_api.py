@@ -66,7 +66,7 @@ def operations(description: dict[str, Any]) -> list[tuple[str, str]]:
     ]
 
 
-def test_every_operation_asks_for_the_right_key(
+def test_a18_every_operation_asks_for_the_right_key(
     team_gateway: Any, description: dict[str, Any]
 ) -> None:
     """Anonymous and wrong keys 401, members 403, auditors read and change nothing."""
@@ -94,6 +94,36 @@ def test_every_operation_asks_for_the_right_key(
             for answer in answers.values():
                 assert answer.headers["content-type"].startswith("application/json"), where
     assert gateway.query("SELECT count(*) AS n FROM accounts_team")[0]["n"] == 0
+
+
+def test_a18_nobody_raises_themselves(team_gateway: Any) -> None:
+    gateway, keys, ids = team_gateway
+    where = f"/api/admin/members/{ids['ben']}"
+    raised = {"is_superuser": True, "is_auditor": True, "role": "administrator", "is_admin": True}
+
+    def row() -> dict[str, Any]:
+        return dict(
+            gateway.query(
+                "SELECT is_superuser, is_staff, is_auditor, is_active FROM accounts_member"
+                " WHERE id = ?",
+                ids["ben"],
+            )[0]
+        )
+
+    before = row()
+    for who in ("ben", "aud"):
+        with gateway.client(headers=bearer(keys[who])) as client:
+            for method, path, body in (
+                ("PATCH", where, raised),
+                ("POST", f"{where}/role", {"role": "administrator"}),
+                ("POST", "/api/admin/keys", {"name": "x", "owner_id": ids["ben"], **raised}),
+            ):
+                assert client.request(method, path, json=body).status_code == 403, (who, path)
+    assert row() == before
+    # Not even an administrator changes a role by the way.
+    with gateway.client(headers=bearer(keys["ada"])) as client:
+        assert client.patch(where, json=raised).status_code in (400, 404, 405)
+    assert row() == before
 
 
 def test_a_session_cookie_opens_nothing(team_gateway: Any) -> None:
@@ -283,8 +313,7 @@ def test_rows_keep_the_rules_of_their_pages(ada: httpx.Client) -> None:
         assert answer.json()["error"]["param"] == param
 
 
-def test_a_seat_of_a_person_joins_no_pool(ada: httpx.Client, team_gateway: Any) -> None:
-    gateway, _, _ = team_gateway
+def test_a_seat_of_a_person_joins_no_pool(ada: httpx.Client) -> None:
     account = ada.get("/api/admin/accounts").json()["data"][0]
     pool = ada.post("/api/admin/pools", json={"name": "seats"}).json()
     where = f"/api/admin/accounts/{account['id']}/pool"

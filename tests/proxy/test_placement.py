@@ -110,7 +110,7 @@ def test_sub_agents_of_a_session_share_its_seat(seats: Seats) -> None:
 
 
 @pytest.mark.parametrize("scenario", ["session_limit", "rate_limited", "quota_exceeded"])
-def test_no_conversation_hops_at_a_limit(seats: Seats, scenario: str) -> None:
+def test_s04_s11_no_conversation_hops_at_a_limit(seats: Seats, scenario: str) -> None:
     text = unique("hello")
     seats.ask("strict", text)
     login = seats.served_by()
@@ -139,7 +139,7 @@ def test_a_new_conversation_goes_to_a_seat_without_a_limit(seats: Seats) -> None
         assert seats.served_by() != login
 
 
-def test_retry_after_is_the_earliest_return_and_holds(seats: Seats) -> None:
+def test_s23_retry_after_is_the_earliest_return_and_holds(seats: Seats) -> None:
     for login, wait in (("strict-a", 60), ("strict-b", 3)):
         seats.simulator.play("session_limit", retry_after=wait, times=1, match={"login": login})
     for _ in range(2):
@@ -176,7 +176,7 @@ def test_a_limit_of_one_model_leaves_the_others(seats: Seats) -> None:
     "scenario",
     ["session_limit", "rate_limited", "quota_exceeded", "error_503", "error_500", "overloaded_529"],
 )
-def test_failover_moves_what_only_begins(seats: Seats, scenario: str) -> None:
+def test_s22_failover_moves_what_only_begins(seats: Seats, scenario: str) -> None:
     failing = next_of(seats, "loose")
     seats.simulator.play(scenario, match={"login": failing})
     text = unique("hello")
@@ -309,7 +309,7 @@ def test_conversations_keep_their_seats_over_a_restart(
     assert world.ask("team", lost[0]).status_code == 200
 
 
-def test_a_removed_account_ends_no_stream_and_begins_none(
+def test_t17_a_removed_account_ends_no_stream_and_begins_none(
     new_gateway: Callable[..., Gateway], simulator: SimulatorThread
 ) -> None:
     gateway = new_gateway()

@@ -1,8 +1,8 @@
 """The upstream's name and certificate: rows U02 and U03 of the faults, on this machine's own servers."""
 
-import asyncio
 import contextlib
 import ipaddress
+import socket
 import ssl
 import threading
 from collections.abc import Callable, Iterator
@@ -91,33 +91,44 @@ class TlsDoor:
         self._context = ssl.create_default_context(ssl.Purpose.CLIENT_AUTH)
         self._context.load_cert_chain(certificate)
         self._behind = port
-        self._loop = asyncio.new_event_loop()
         self.handshakes = 0
-        self._thread = threading.Thread(target=self._loop.run_forever, daemon=True)
-        self._thread.start()
-        self._server = asyncio.run_coroutine_threadsafe(self._open(), self._loop).result(10)
-        self.port = self._server.sockets[0].getsockname()[1]
+        self._listener = socket.create_server(("127.0.0.1", 0))
+        self.port = self._listener.getsockname()[1]
+        threading.Thread(target=self._accept, daemon=True).start()
 
-    async def _open(self) -> asyncio.Server:
-        return await asyncio.start_server(self._pass_on, "127.0.0.1", 0, ssl=self._context)
+    def _accept(self) -> None:
+        with contextlib.suppress(OSError):
+            while True:
+                plain, _ = self._listener.accept()
+                threading.Thread(target=self._pass_on, args=(plain,), daemon=True).start()
 
-    async def _pass_on(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+    def _pass_on(self, plain: socket.socket) -> None:
+        try:
+            outside = self._context.wrap_socket(plain, server_side=True)
+        except OSError:
+            plain.close()
+            return
         self.handshakes += 1
-        behind_reader, behind_writer = await asyncio.open_connection("127.0.0.1", self._behind)
-
-        async def copy(source: asyncio.StreamReader, target: asyncio.StreamWriter) -> None:
-            with contextlib.suppress(OSError):
-                while data := await source.read(65536):
-                    target.write(data)
-                    await target.drain()
-            target.close()
-
-        await asyncio.gather(copy(reader, behind_writer), copy(behind_reader, writer))
+        with outside, socket.create_connection(("127.0.0.1", self._behind)) as inside:
+            inside.settimeout(0.02)
+            outside.settimeout(0.02)
+            with contextlib.suppress(ConnectionError):
+                while all(copy(*pair) for pair in ((outside, inside), (inside, outside))):
+                    pass
 
     def close(self) -> None:
-        self._loop.call_soon_threadsafe(self._server.close)
-        self._loop.call_soon_threadsafe(self._loop.stop)
-        self._thread.join(5)
+        self._listener.shutdown(socket.SHUT_RDWR)
+        self._listener.close()
+
+
+def copy(source: socket.socket, target: socket.socket) -> bool:
+    """Pass on what there is; whether there may be more."""
+    try:
+        data = source.recv(65536)
+    except TimeoutError:
+        return True
+    target.sendall(data)
+    return bool(data)
 
 
 @pytest.fixture(scope="module")

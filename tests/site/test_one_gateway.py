@@ -5,7 +5,7 @@ from collections.abc import Callable
 from tests.conftest import Gateway
 
 
-def test_a_second_gateway_on_the_same_folder_is_refused_with_the_reason(
+def test_p09_a_second_gateway_on_the_same_folder_is_refused_with_the_reason(
     new_gateway: Callable[..., Gateway],
 ) -> None:
     gateway = new_gateway()

@@ -178,7 +178,7 @@ def test_on_loopback_any_key_is_the_solo_person(gateway: Gateway) -> None:
 
 
 @pytest.mark.parametrize("how", [signal.SIGINT, signal.SIGTERM])
-def test_a_stop_lets_streams_end_and_ends_the_rest_with_an_error(
+def test_p10_p11_a_stop_lets_streams_end_and_ends_the_rest_with_an_error(
     new_gateway: MakeGateway, simulator: SimulatorThread, how: signal.Signals
 ) -> None:
     gateway = new_gateway(GATEWAY_DRAIN_S="4", GATEWAY_HEARTBEAT_S="0.5")
@@ -229,7 +229,7 @@ def test_a_stop_lets_streams_end_and_ends_the_rest_with_an_error(
     assert len(outcomes) == 8
 
 
-def test_a_stop_answers_what_has_not_begun_with_a_503(
+def test_p10_a_stop_answers_what_has_not_begun_with_a_503(
     new_gateway: MakeGateway, simulator: SimulatorThread
 ) -> None:
     gateway = new_gateway(
@@ -260,7 +260,7 @@ def test_a_stop_answers_what_has_not_begun_with_a_503(
     ]
 
 
-def test_a_stop_ends_whole_answers_that_stand_still(
+def test_p11_a_stop_ends_whole_answers_that_stand_still(
     new_gateway: MakeGateway, simulator: SimulatorThread
 ) -> None:
     gateway = new_gateway(GATEWAY_DRAIN_S="1")
@@ -312,7 +312,7 @@ def test_an_idle_gateway_stops_at_once_and_says_a_sum(new_gateway: MakeGateway) 
     assert "Finishing" not in gateway.text
 
 
-def test_killed_during_fifty_streams_it_has_fifty_records_after_a_restart(
+def test_p01_killed_during_fifty_streams_it_has_fifty_records_after_a_restart(
     new_gateway: MakeGateway, simulator: SimulatorThread
 ) -> None:
     gateway = new_gateway()
@@ -352,7 +352,7 @@ def test_killed_during_fifty_streams_it_has_fifty_records_after_a_restart(
     assert gateway.query("SELECT sum(requests) AS n FROM usage_rollup")[0]["n"] % 51 == 0
 
 
-def test_a_second_gateway_on_the_same_folder_is_refused_and_harms_nothing(
+def test_p09_a_second_gateway_on_the_same_folder_is_refused_and_harms_nothing(
     new_gateway: MakeGateway, simulator: SimulatorThread
 ) -> None:
     first = new_gateway()
@@ -373,7 +373,7 @@ def test_a_second_gateway_on_the_same_folder_is_refused_and_harms_nothing(
 # What must not be told.
 
 
-def test_no_log_and_no_file_tells_a_secret(
+def test_x04_no_log_and_no_file_tells_a_secret(
     new_gateway: MakeGateway, simulator: SimulatorThread
 ) -> None:
     gateway = new_gateway("--verbose")
@@ -452,7 +452,7 @@ def test_usage_is_the_seeds_json(gateway: Gateway) -> None:
     assert {"entitlement", "remaining", "percent_remaining", "unlimited"} <= set(premium)
 
 
-def test_health_readiness_and_the_api_description(gateway: Gateway) -> None:
+def test_p18_health_readiness_and_the_api_description(gateway: Gateway) -> None:
     with gateway.client() as client:
         assert client.get("/healthz").json()["status"] == "ok"
         ready = client.get("/readyz").json()
@@ -466,7 +466,7 @@ def test_health_readiness_and_the_api_description(gateway: Gateway) -> None:
         )
 
 
-def test_a_gateway_that_drains_is_not_ready(
+def test_p18_a_gateway_that_drains_is_not_ready(
     new_gateway: MakeGateway, simulator: SimulatorThread
 ) -> None:
     gateway = new_gateway(GATEWAY_DRAIN_S="3")

@@ -50,7 +50,9 @@ def charged(simulator: SimulatorThread) -> int:
 
 
 @pytest.mark.timeout(7200)
-def test_a_soak_loses_nothing_and_grows_nothing(soaking: SimulatorThread, tmp_path: Path) -> None:
+def test_p15_a_soak_loses_nothing_and_grows_nothing(
+    soaking: SimulatorThread, tmp_path: Path
+) -> None:
     gateway = Gateway(
         tmp_path / "data",
         soaking.url,
@@ -103,7 +105,7 @@ def told_by(simulator: SimulatorThread, rows: list[dict[str, Any]]) -> int:
 
 @pytest.mark.team
 @pytest.mark.timeout(7200)
-def test_gateways_that_are_killed_lose_no_record(new_team: Callable[..., Any]) -> None:
+def test_p01_p09_gateways_that_are_killed_lose_no_record(new_team: Callable[..., Any]) -> None:
     """Two gateways on one PostgreSQL and Redis, one killed every so often under load."""
     team = new_team(processes=2)
     key = team.new_key()

@@ -250,3 +250,20 @@ def test_a_channels_address_goes_in_and_its_secret_is_shown_once(ada: Client) ->
         "channel.secret_renewed",
         "channel.disabled",
     } <= set(written)
+
+
+# The audit log.
+
+
+def test_d25_the_audit_log_cannot_be_changed(ada: Client) -> None:
+    entry = AuditEntry.objects.create(actor="ada", action="x.y")
+    address = reverse("admin:accounts_auditentry_change", args=[entry.pk])
+
+    assert ada.post(address, {"actor": "ben"}).status_code == 403
+    ada.post(reverse("admin:accounts_auditentry_delete", args=[entry.pk]), {"post": "yes"})
+    ada.post(
+        reverse("admin:accounts_auditentry_changelist"),
+        {"action": "delete_selected", "_selected_action": [str(entry.pk)], "post": "yes"},
+    )
+
+    assert AuditEntry.objects.get(pk=entry.pk).actor == "ada"

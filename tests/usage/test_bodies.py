@@ -38,7 +38,9 @@ def test_secrets_are_redacted(secret: str) -> None:
 
 
 def test_words_stay_and_pictures_become_their_size() -> None:
-    assert redact("the password must be changed, he said") == "the password must be changed, he said"
+    assert (
+        redact("the password must be changed, he said") == "the password must be changed, he said"
+    )
     assert redact("x" * 900) == "x" * 900
     assert redact(f'"data": "{"A" * 5000}"') == '"data": "[5000 characters of data]"'
 

@@ -88,7 +88,7 @@ def test_since_leaves_out_what_began_before(
     assert len(json.loads(exported(capsys, "--since", since))) == count
 
 
-def test_csv_opens_in_a_spreadsheet_and_runs_nothing(
+def test_d15_csv_opens_in_a_spreadsheet_and_runs_nothing(
     make_record: MakeRecord, capsys: pytest.CaptureFixture[str]
 ) -> None:
     evil = ["=cmd|' /C calc'!A0", "+1", "-1", "@SUM(1)", "\t=1"]

@@ -64,7 +64,7 @@ def line(kind: str, record: Record) -> bytes:
     return msgspec.json.encode({kind: record}) + b"\n"
 
 
-def test_a_killed_process_leaves_every_exchange_once(journal_dir: Path) -> None:
+def test_p01_a_killed_process_leaves_every_exchange_once(journal_dir: Path) -> None:
     killed_process(journal_dir)
 
     records = {r.id: r for r in Journal(journal_dir).replay_dead()}
@@ -170,7 +170,7 @@ def test_a_large_file_is_followed_by_a_new_one_and_deleted_when_settled(
     assert list(journal_dir.iterdir()) == []
 
 
-def test_a_full_disk_is_said_once_and_recovers(
+def test_p04_a_full_disk_is_said_once_and_recovers(
     journal_dir: Path,
     make_record: MakeRecord,
     monkeypatch: pytest.MonkeyPatch,
@@ -193,7 +193,7 @@ def test_a_full_disk_is_said_once_and_recovers(
     assert sum("cannot be written" in m for m in caplog.messages) == 1
 
 
-def test_strict_mode_refuses_what_cannot_be_noted(
+def test_p04_strict_mode_refuses_what_cannot_be_noted(
     tmp_path: Path, make_record: MakeRecord, settings: object
 ) -> None:
     (tmp_path / "file").write_text("a file where the folder should be")

@@ -44,7 +44,7 @@ async def socket(user: Any) -> AsyncIterator[WebsocketCommunicator]:
         await communicator.disconnect()
 
 
-async def test_a_member_hears_only_of_their_own(
+async def test_d14_a_member_hears_only_of_their_own(
     ada: Member, ben: Member, make_record: MakeRecord
 ) -> None:
     async with socket(ada) as adas, socket(ben) as bens:
@@ -117,14 +117,14 @@ async def test_progress_comes_at_most_twice_a_second(ada: Member, make_record: M
 
 
 @pytest.mark.parametrize("user", [None, SimpleNamespace(is_authenticated=False)])
-async def test_strangers_are_refused(user: Any) -> None:
+async def test_d12_strangers_are_refused(user: Any) -> None:
     communicator = WebsocketCommunicator(LiveConsumer.as_asgi(), "/ws/live/")
     communicator.scope["user"] = user
     connected, code = await communicator.connect()
     assert (connected, code) == (False, consumers.NOT_SIGNED_IN)
 
 
-async def test_floods_and_giants_are_cut(ben: Member) -> None:
+async def test_d13_floods_and_giants_are_cut(ben: Member) -> None:
     async with socket(ben) as bens:
         await bens.receive_json_from()
         await bens.send_to(text_data="x" * (consumers.MAX_FRAME + 1))
@@ -148,7 +148,7 @@ async def test_a_member_has_a_limit_of_sockets(
         pass
 
 
-async def test_the_end_of_a_membership_ends_the_socket(
+async def test_d13_the_end_of_a_membership_ends_the_socket(
     ben: Member, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(consumers, "PING_EVERY_S", 0.05)

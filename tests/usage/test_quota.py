@@ -295,7 +295,9 @@ def answers(monkeypatch: pytest.MonkeyPatch) -> list[Any]:
         TimeoutError(),
     ],
 )
-def test_a_failing_poll_keeps_the_last_values_and_waits(failure: Any, answers: list[Any]) -> None:
+def test_t08_a_failing_poll_keeps_the_last_values_and_waits(
+    failure: Any, answers: list[Any]
+) -> None:
     account = Account.objects.create(login="octo", github_token=Secret.of("gho_" + "x" * 20))
     quota.store(account, document(), AT)
     assert [a.pk for a in quota.due_accounts(now())] == [account.pk]
@@ -328,7 +330,7 @@ def test_two_workers_ask_once(answers: list[Any]) -> None:
 
 
 @pytest.mark.django_db(transaction=True)
-def test_a_hanging_github_is_left_in_time(
+def test_t08_a_hanging_github_is_left_in_time(
     answers: list[Any], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(quota, "POLL_TIMEOUT_S", 0.05)

@@ -45,7 +45,7 @@ def test_what_has_finished_is_stored_whole(recorder: Recorder, make_record: Make
         assert getattr(row, name) == getattr(record, name), name
 
 
-def test_a_second_writing_changes_nothing(recorder: Recorder, make_record: MakeRecord) -> None:
+def test_v08_a_second_writing_changes_nothing(recorder: Recorder, make_record: MakeRecord) -> None:
     record = make_record(nano_aiu=5)
     recorder.finish(record)
     recorder.finish(record)
@@ -58,7 +58,7 @@ def test_a_second_writing_changes_nothing(recorder: Recorder, make_record: MakeR
     assert (rollup.requests, rollup.nano_aiu) == (1, 5)
 
 
-def test_refusals_leave_a_row_only_for_a_known_caller(
+def test_v07_refusals_leave_a_row_only_for_a_known_caller(
     recorder: Recorder, make_record: MakeRecord, journal_dir: Path
 ) -> None:
     stranger = make_record(outcome="refused", key_id=None, member_id=None)
@@ -73,7 +73,7 @@ def test_refusals_leave_a_row_only_for_a_known_caller(
     assert list(journal_dir.iterdir()) == [], "nothing is left to replay"
 
 
-def test_records_of_a_killed_gateway_appear_once(
+def test_p01_records_of_a_killed_gateway_appear_once(
     journal_dir: Path, make_record: MakeRecord
 ) -> None:
     killed_process(journal_dir)
@@ -125,7 +125,7 @@ def lock_database() -> sqlite3.Connection:
 
 
 @pytest.mark.skipif(connection.vendor != "sqlite", reason="locks a SQLite file")
-def test_a_locked_database_delays_records_and_loses_none(
+def test_p03_a_locked_database_delays_records_and_loses_none(
     recorder: Recorder, make_record: MakeRecord
 ) -> None:
     lock = lock_database()
@@ -148,7 +148,7 @@ def test_a_locked_database_delays_records_and_loses_none(
     assert Rollup.objects.aggregate(n=Sum("requests"))["n"] == 30
 
 
-def test_a_missing_table_delays_records_and_loses_none(
+def test_p12_a_missing_table_delays_records_and_loses_none(
     recorder: Recorder, make_record: MakeRecord
 ) -> None:
     """As while an upgrade migrates."""
@@ -166,7 +166,7 @@ def test_a_missing_table_delays_records_and_loses_none(
     assert UsageRecord.objects.count() == Rollup.objects.get().requests == 1
 
 
-def test_what_memory_cannot_hold_comes_back_from_the_journal(
+def test_p02_what_memory_cannot_hold_comes_back_from_the_journal(
     journal_dir: Path, make_record: MakeRecord, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(recorder_module, "MAX_IN_MEMORY", 5)
@@ -186,7 +186,7 @@ def test_what_memory_cannot_hold_comes_back_from_the_journal(
     assert list(journal_dir.iterdir()) == []
 
 
-def test_two_processes_with_the_same_records_count_each_once(
+def test_v08_two_processes_with_the_same_records_count_each_once(
     tmp_path: Path, make_record: MakeRecord
 ) -> None:
     """As after a journal was copied, or a lock did not hold across hosts."""
@@ -312,7 +312,7 @@ def test_no_record_is_too_wild_to_store(
     assert recorder.lost == 0
 
 
-def test_absurd_counts_are_clamped_and_flagged(make_record: MakeRecord) -> None:
+def test_v05_absurd_counts_are_clamped_and_flagged(make_record: MakeRecord) -> None:
     record = fitted(make_record(input_tokens=-5, output_tokens=10**400, error_message="x" * 900))
 
     assert (record.input_tokens, record.output_tokens) == (0, 2**31 - 1)

@@ -15,7 +15,7 @@ MakeRecord = Callable[..., Record]
 
 
 @pytest.mark.django_db(transaction=True)
-def test_only_old_rows_go_and_their_sums_stay(
+def test_p23_only_old_rows_go_and_their_sums_stay(
     make_record: MakeRecord, settings: object, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     settings.USAGE_RETENTION_DAYS = 30  # type: ignore[attr-defined]

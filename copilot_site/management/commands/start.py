@@ -8,6 +8,7 @@ from typing import Any
 from django.conf import settings
 
 from copilot_site.checks import refuse_weak_settings
+from copilot_site.hardening import leave_no_core
 from copilot_site.terminal import Failure, GatewayCommand
 
 EXIT_CANNOT_LISTEN = 4
@@ -41,6 +42,7 @@ class Command(GatewayCommand):
     def run(self, **options: Any) -> None:
         from copilot_site import solo
 
+        leave_no_core()
         apply(options)
         refuse_weak_settings()
         from copilot_site.server import PortTaken, listen

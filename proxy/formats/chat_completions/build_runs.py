@@ -4,27 +4,50 @@ The same rules as in `build_messages`, for what is left of them when a turn hold
 calls, results and Anthropic's own thinking; a test holds the two against each other.
 """
 
+from collections.abc import Iterable
 from itertools import groupby
-from typing import Any
+from operator import attrgetter
+from typing import Any, Final
 
 import msgspec
 import orjson
-from msgspec import UNSET, Raw
+from msgspec import UNSET, Raw, Struct, UnsetType
 
-from proxy.formats.chat_completions.plain import Call, Called, Function, Message, Tool
+from proxy.formats.chat_completions.plain import Call, Called, Function, Tool
 from proxy.formats.chat_completions.wire import tool_call_id
 from proxy.formats.messages import plain as messages
 from proxy.formats.messages.wrapping import canonical_tool_id
-from proxy.formats.outlines import Run, is_list
+from proxy.formats.outlines import Kept, Run, is_list
 
-_write = msgspec.json.Encoder().encode
+_write: Final = msgspec.json.Encoder().encode
+_role: Final = attrgetter("role")
+
+
+# What is written, in structs as narrow as can be: each field takes time, also when it is not set.
+
+
+class Said(Struct, gc=False):
+    content: str | list[dict[str, str]]
+    role: str = "user"
+
+
+class Answer(Struct, gc=False):
+    content: str | None
+    tool_calls: list[Call] | UnsetType
+    role: str = "assistant"
+
+
+class Result(Struct, gc=False):
+    tool_call_id: str
+    content: Raw | str
+    role: str = "tool"
 
 
 def fit_run(run: Run, dropped: list[str]) -> Run:
     """Whole turns of a Messages conversation; what is left out is named in `dropped`."""
-    entries: list[Message] = []
-    for by_assistant, turn in groupby(run.entries, messages.is_turn):
-        if by_assistant:
+    entries: list[Said | Answer | Result] = []
+    for role, turn in groupby(run.entries, _role):
+        if role == "assistant":
             _add_answer(entries, turn, dropped)
         else:
             _add_others(entries, turn)
@@ -47,7 +70,9 @@ def fit_tools(run: Run) -> Run:
     )
 
 
-def _add_answer(entries: list[Message], turn: Any, dropped: list[str]) -> None:
+def _add_answer(
+    entries: list[Said | Answer | Result], turn: Iterable[messages.Message], dropped: list[str]
+) -> None:
     """Consecutive assistant messages are one: calls stand in the message before results."""
     said: list[str] = []
     calls: list[Call] = []
@@ -57,70 +82,52 @@ def _add_answer(entries: list[Message], turn: Any, dropped: list[str]) -> None:
             continue
         texts: list[str] = []
         for block in message.content:
-            kind = type(block)
-            if kind is messages.Text:
+            if isinstance(block, messages.Text):
                 texts.append(block.text)
-            elif kind is messages.ToolUse:
-                calls.append(_call(block))
+            elif isinstance(block, messages.ToolUse):
+                # What the client has decoded as an object is a text on this wire.
+                arguments = orjson.dumps(block.input).decode()
+                calls.append(Call(_fit_id(block.id), Called(block.name, arguments), "function"))
             else:
                 dropped.append("thinking")
         if texts:
             said.append("".join(texts))
-    if not said and not calls:
-        # Only foreign reasoning, or nothing: the endpoint refuses empty messages.
-        return
-    entries.append(
-        Message(
-            role="assistant",
-            content=_raw("\n\n".join(said) if said else None),
-            tool_calls=calls or UNSET,
-        )
-    )
+    if said or calls:
+        # Else only foreign reasoning, or nothing: the endpoint refuses empty messages.
+        entries.append(Answer("\n\n".join(said) if said else None, calls or UNSET))
 
 
-def _call(block: "messages.ToolUse") -> Call:
-    return Call(
-        id=tool_call_id(canonical_tool_id(block.id)),
-        type="function",
-        function=Called(name=block.name, arguments=orjson.dumps(block.input).decode()),
-    )
-
-
-def _add_others(entries: list[Message], turn: Any) -> None:
+def _add_others(entries: list[Said | Answer | Result], turn: Iterable[messages.Message]) -> None:
     """All results of a turn come first, then the words."""
-    words: list[Message] = []
+    words: list[Said] = []
     for message in turn:
         if isinstance(message.content, str):
-            words.append(Message(role="user", content=_raw(message.content)))
+            words.append(Said(message.content))
             continue
         texts: list[str] = []
         for block in message.content:
-            if type(block) is messages.ToolResult:
-                entries.append(_result(block))
-            else:
+            if isinstance(block, messages.ToolResult):
+                content = _result_content(block.content)
+                if block.is_error is True and len(memoryview(content)) == len(b'""'):
+                    content = Raw(b'"Error"')
+                entries.append(Result(_fit_id(block.tool_use_id), content))
+            elif isinstance(block, messages.Text):
                 texts.append(block.text)
         if len(texts) == 1:
-            words.append(Message(role="user", content=_raw(texts[0])))
+            words.append(Said(texts[0]))
         elif texts:
-            parts = [{"type": "text", "text": text} for text in texts]
-            words.append(Message(role="user", content=_raw(parts)))
+            words.append(Said([{"type": "text", "text": text} for text in texts]))
     entries += words
 
 
-def _result(block: "messages.ToolResult") -> Message:
-    content = block.content
+def _result_content(content: Kept) -> Raw:
     if content is UNSET:
-        content = _raw("")
-    elif is_list(content):
-        content = _raw("\n".join(text.text for text in messages.texts_of(content)))
-    if block.is_error is True and len(memoryview(content)) == 2:
-        content = _raw("Error")
-    return Message(
-        role="tool",
-        tool_call_id=tool_call_id(canonical_tool_id(block.tool_use_id)),
-        content=content,
-    )
+        return Raw(b'""')
+    if is_list(content):
+        texts: list[Any] = [block.text for block in messages.texts_of(content)]
+        return Raw(_write("\n".join(texts)))
+    return content
 
 
-def _raw(value: Any) -> Raw:
-    return Raw(_write(value))
+def _fit_id(value: str) -> str:
+    return tool_call_id(canonical_tool_id(value))

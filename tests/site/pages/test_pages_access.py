@@ -137,7 +137,8 @@ def place(path: str, world: Any) -> str:
 
 
 def test_every_address_of_the_dashboard_is_tried_here() -> None:
-    known = {*SHARED, *OWN, *TEAM, *ADMIN_ONLY, *OWN_EFFECTS, *TEAM_EFFECTS, *EFFECTS, *OPEN, *KEYED, *PRIVATE}
+    tried = (SHARED, OWN, TEAM, ADMIN_ONLY, OWN_EFFECTS, TEAM_EFFECTS, EFFECTS)
+    known = set().union(*tried, OPEN, KEYED, PRIVATE)
     found = set()
     for resolver in get_resolver().url_patterns:
         if isinstance(resolver, URLResolver) and str(resolver.pattern) == "dashboard/":
@@ -149,7 +150,7 @@ def test_every_address_of_the_dashboard_is_tried_here() -> None:
 @pytest.mark.parametrize(
     "path", [*SHARED.values(), *OWN.values(), *TEAM.values(), *ADMIN_ONLY.values()]
 )
-def test_a_stranger_is_sent_to_the_sign_in_page(path: str, world: Any, client: Client) -> None:
+def test_d09_a_stranger_is_sent_to_the_sign_in_page(path: str, world: Any, client: Client) -> None:
     answer = client.get(place(path, world))
 
     assert answer.status_code == 302
@@ -269,21 +270,23 @@ def test_pages_offer_an_auditor_nothing_to_press(world: Any, as_aud: Client) -> 
 
 
 @pytest.mark.parametrize("path", OWN_EFFECTS.values())
-def test_nobody_acts_on_things_of_another_member(path: str, world: Any, as_cleo: Client) -> None:
+def test_d07_nobody_acts_on_things_of_another_member(
+    path: str, world: Any, as_cleo: Client
+) -> None:
     assert as_cleo.post(place(path, world), {"name": "laptop"}).status_code == 404
     world.key.refresh_from_db()
     assert world.key.revoked_at is None
 
 
 @pytest.mark.parametrize("path", [*OWN_EFFECTS.values(), *TEAM_EFFECTS.values(), *EFFECTS.values()])
-def test_effects_are_refused_by_get(path: str, world: Any, as_ada: Client) -> None:
+def test_d20_effects_are_refused_by_get(path: str, world: Any, as_ada: Client) -> None:
     assert as_ada.get(place(path, world)).status_code == 405
 
 
 @pytest.mark.parametrize(
     "path", [*OWN_EFFECTS.values(), *TEAM_EFFECTS.values(), *EFFECTS.values(), "/dashboard/me/"]
 )
-def test_effects_are_refused_without_the_token_against_forgery(
+def test_d01_effects_are_refused_without_the_token_against_forgery(
     path: str, world: Any, ada: Member
 ) -> None:
     client = Client(enforce_csrf_checks=True)
@@ -395,7 +398,7 @@ def test_the_admin_asks_at_our_own_door(client: Client, as_ben: Client, as_ada: 
         "q=" + "a" * 5000,
     ],
 )
-def test_wild_filters_are_ignored(query: str, world: Any, as_ada: Client) -> None:
+def test_d19_wild_filters_are_ignored(query: str, world: Any, as_ada: Client) -> None:
     for path in ("/dashboard/", "/dashboard/requests/", "/dashboard/requests/export.json"):
         assert as_ada.get(f"{path}?{query}").status_code == 200
 
@@ -412,5 +415,5 @@ def test_wild_filters_are_ignored(query: str, world: Any, as_ada: Client) -> Non
         "/dashboard/setup/seen/?since=never",
     ],
 )
-def test_wild_addresses_are_not_there(path: str, as_ada: Client) -> None:
+def test_d11_wild_addresses_are_not_there(path: str, as_ada: Client) -> None:
     assert as_ada.get(path).status_code == 404

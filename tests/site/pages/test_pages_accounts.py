@@ -260,7 +260,7 @@ def test_the_same_form_makes_one_key(ben: Member, as_ben: Client) -> None:
     assert ApiKey.objects.count() == 1
 
 
-def test_a_member_cannot_make_keys_of_others_or_administrators_keys(
+def test_d08_a_member_cannot_make_keys_of_others_or_administrators_keys(
     world: Any, ada: Member, cleo: Member, as_cleo: Client
 ) -> None:
     extra = {"owner": ada.pk, "is_admin": "on"}

@@ -122,7 +122,7 @@ def place(path: str, world: Any) -> str:
 
 
 @pytest.mark.parametrize("path", PAGES)
-def test_no_page_needs_more_than_the_strict_policy_allows(
+def test_d03_d04_no_page_needs_more_than_the_strict_policy_allows(
     path: str, world: Any, as_ada: Client
 ) -> None:
     answer = as_ada.get(place(path, world))
@@ -168,7 +168,9 @@ def test_every_page_has_one_heading_unique_ids_and_labels(
         "/dashboard/requests/?q=%22%3E%3Cscript%3Ealert(1)%3C/script%3E&range=7d&model=%3Cscript%3E",
     ],
 )
-def test_stored_markup_is_shown_as_text(path: str, world: Any, ben: Member, as_ada: Client) -> None:
+def test_d02_stored_markup_is_shown_as_text(
+    path: str, world: Any, ben: Member, as_ada: Client
+) -> None:
     Account.objects.update(state_reason=HOSTILE, quota_error=HOSTILE, refresh_error=HOSTILE)
     type(world.key).objects.filter(pk=world.key.pk).update(name=HOSTILE[:100])
     Member.objects.filter(pk=ben.pk).update(first_name=HOSTILE)
@@ -241,7 +243,7 @@ def test_fragments_are_parts_of_the_page_without_its_shell(world: Any, as_ada: C
 
 
 @pytest.mark.parametrize("template", ["400.html", "403.html", "404.html", "500.html"])
-def test_error_pages_tell_nothing_of_the_inside(template: str) -> None:
+def test_d18_error_pages_tell_nothing_of_the_inside(template: str) -> None:
     from django.template.loader import render_to_string
 
     page = read(body := render_to_string(template))

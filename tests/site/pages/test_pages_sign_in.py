@@ -14,7 +14,7 @@ SIGN_IN = "/dashboard/sign-in/"
 PASSWORD = "correct horse battery staple"
 
 
-def test_a_password_opens_a_session_under_a_new_id(ben: Member, client: Client) -> None:
+def test_d05_a_password_opens_a_session_under_a_new_id(ben: Member, client: Client) -> None:
     client.get(SIGN_IN)
     session = client.session
     session["mark"] = "before"
@@ -29,7 +29,7 @@ def test_a_password_opens_a_session_under_a_new_id(ben: Member, client: Client) 
     assert AuditEntry.objects.filter(action="member.signed_in", actor="ben").exists()
 
 
-def test_wrong_name_and_wrong_password_get_the_same_answer(ben: Member, client: Client) -> None:
+def test_d17_wrong_name_and_wrong_password_get_the_same_answer(ben: Member, client: Client) -> None:
     wrong = client.post(SIGN_IN, {"username": "ben", "password": "nonsense"})
     unknown = client.post(SIGN_IN, {"username": "nobody", "password": "nonsense"})
 
@@ -46,7 +46,7 @@ def test_an_inactive_member_does_not_come_in(ben: Member, client: Client) -> Non
     assert client.post(SIGN_IN, {"username": "ben", "password": PASSWORD}).status_code == 401
 
 
-def test_after_ten_tries_even_the_right_password_waits(ben: Member, client: Client) -> None:
+def test_d06_after_ten_tries_even_the_right_password_waits(ben: Member, client: Client) -> None:
     for _turn in range(10):
         client.post(SIGN_IN, {"username": "Ben", "password": "nonsense"})
 
@@ -62,7 +62,7 @@ def test_after_ten_tries_even_the_right_password_waits(ben: Member, client: Clie
 @pytest.mark.parametrize(
     "target", ["https://evil.example/", "//evil.example", "javascript:alert(1)", "/\\evil.example"]
 )
-def test_one_is_never_sent_to_another_site(target: str, ben: Member, client: Client) -> None:
+def test_d10_one_is_never_sent_to_another_site(target: str, ben: Member, client: Client) -> None:
     answer = client.post(SIGN_IN, {"username": "ben", "password": PASSWORD, "next": target})
 
     assert answer["Location"] == "/dashboard/"
@@ -137,7 +137,9 @@ def test_a_weak_password_is_refused_with_the_reason(ben: Member, as_ben: Client)
     assert "too short" in answer.content.decode()
 
 
-def test_preferences_change_what_they_name_and_nothing_else(ben: Member, as_ben: Client) -> None:
+def test_a18_preferences_change_what_they_name_and_nothing_else(
+    ben: Member, as_ben: Client
+) -> None:
     values = {"first_name": "Benedikt", "time_zone": "Asia/Riyadh", "theme": "dark"}
     as_ben.post("/dashboard/me/", values | {"is_superuser": "on", "username": "root"})
 

@@ -127,7 +127,9 @@ def test_a_form_that_does_not_fit_leaves_the_link_open(
     assert Invite.objects.get().state == "open"
 
 
-def test_nobody_makes_themselves_more_than_the_invite_says(as_ada: Client, client: Client) -> None:
+def test_d08_nobody_makes_themselves_more_than_the_invite_says(
+    as_ada: Client, client: Client
+) -> None:
     path = make(as_ada)
 
     client.post(path, JOIN | {"role": "admin", "is_superuser": "on", "is_staff": "on"})

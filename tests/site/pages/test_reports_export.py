@@ -134,7 +134,7 @@ def test_filters_of_the_page_hold_for_the_file(week: None, ada: Member, ben: Mem
     assert lines(client, "/dashboard/reports/model.json?from=2020-01-01&to=2020-01-02") == []
 
 
-def test_csv_opens_in_a_spreadsheet_and_runs_nothing(ada: Member, ben: Member) -> None:
+def test_d15_csv_opens_in_a_spreadsheet_and_runs_nothing(ada: Member, ben: Member) -> None:
     for evil in ("=1+1", "+1", "-1", "@x", "\t=1", "＝1"):
         used(ben, 1, client=evil)
     answer = visitor(ada).get("/dashboard/reports/client.csv?range=24h")
