@@ -43,6 +43,10 @@ class PageDoor:
         if not is_proxy(str(client[0]) if client else ""):
             known = [h for h in scope["headers"] if not h[0].lower().startswith(FORWARDED)]
             scope = {**scope, "headers": known}
+        if "\0" in scope["path"] or b"%00" in scope.get("query_string", b""):
+            # No text of ours holds NUL, and PostgreSQL cannot even look for it.
+            await refuse(send, 400, "The address holds a NUL.")
+            return
         headers = dict(scope["headers"])
         declared = headers.get(b"content-length", b"0")
         if not declared.isdigit() or int(declared[:19]) > limit:

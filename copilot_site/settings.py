@@ -37,7 +37,7 @@ TEAM_MODE = bool(REDIS_URL)
 ALLOWED_HOSTS = ["localhost", "127.0.0.1", "[::1]", *env.list("ALLOWED_HOSTS", default=[])]
 CSRF_TRUSTED_ORIGINS = env.list("CSRF_TRUSTED_ORIGINS", default=[])
 # Pages of other origins that may use the API, with a key of their own; none unless asked for.
-GATEWAY_CORS_ORIGINS = env.list("GATEWAY_CORS_ORIGINS", default=[])
+GATEWAY_CORS_ORIGINS: list[str] = env.list("GATEWAY_CORS_ORIGINS", default=[])
 # Networks of the proxies whose X-Forwarded-* headers count, with GATEWAY_HTTPS.
 GATEWAY_PROXIES = env.list("GATEWAY_PROXIES", default=environment.INSIDE)
 # Set by `start`: an address other than loopback always requires keys.

@@ -5,6 +5,7 @@ auditors read; see `callers`.
 """
 
 from django.conf import settings
+from django.db import DataError
 from django.http import HttpRequest, HttpResponse
 from ninja import NinjaAPI
 from ninja.errors import HttpError, ValidationError
@@ -35,6 +36,7 @@ def build() -> NinjaAPI:
     api.add_exception_handler(GatewayError, _render)
     api.add_exception_handler(ValidationError, _render_invalid)
     api.add_exception_handler(HttpError, _render_unread)
+    api.add_exception_handler(DataError, _render_unstorable)
     for resource in RESOURCES:
         api.add_router(f"/{resource.path}", router_of(resource))
     for path, router in (
@@ -70,6 +72,12 @@ def _render_invalid(
 def _render_unread(request: HttpRequest, error: HttpError | type[HttpError]) -> HttpResponse:
     """Ninja could not even read the body."""
     return render(InvalidRequest("The body must be a JSON object."), "chat_completions")
+
+
+def _render_unstorable(request: HttpRequest, error: DataError | type[DataError]) -> HttpResponse:
+    """PostgreSQL holds no NUL in texts, and no number beyond its column."""
+    found = InvalidRequest("A value cannot be stored or looked for: NUL, or a number too large.")
+    return render(found, "chat_completions")
 
 
 api = build()
