@@ -3,10 +3,15 @@ door to it, which says when the provider is away.
 """
 
 import logging
+from collections.abc import Callable
 from dataclasses import dataclass
+from functools import wraps
+from typing import Any
 
 from allauth.socialaccount.adapter import get_adapter
+from allauth.socialaccount.providers.github.views import oauth2_login as github_login
 from allauth.socialaccount.providers.openid_connect.views import login
+from django.core.exceptions import PermissionDenied
 from django.http import HttpRequest, HttpResponseBase
 from django.shortcuts import redirect
 from requests import RequestException
@@ -28,6 +33,27 @@ def ways(request: HttpRequest, target: str, *, process: str = "login") -> list[W
     ]
 
 
+def from_our_pages(view: Callable[..., HttpResponseBase]) -> Callable[..., HttpResponseBase]:
+    """Adding an identity to the person who is signed in begins on a page of ours only.
+
+    A foreign page that could begin it would add whoever the visitor is at the provider: another's, if
+    that page has signed the visitor in there.
+    """
+
+    @wraps(view)
+    def inner(request: HttpRequest, *args: Any, **kwargs: Any) -> HttpResponseBase:
+        site = request.headers.get("Sec-Fetch-Site", "same-origin")
+        if request.GET.get("process") == "connect" and site not in ("same-origin", "none"):
+            raise PermissionDenied
+        return view(request, *args, **kwargs)
+
+    return inner
+
+
+to_github = from_our_pages(github_login)
+
+
+@from_our_pages
 def to_oidc(request: HttpRequest, provider_id: str) -> HttpResponseBase:
     """To the provider. Its discovery document is read first, which may fail."""
     try:

@@ -16,6 +16,7 @@ from django.db.models.functions import Now
 from accounts import audit, refusals, states
 from accounts.encryption import Secret, Undecryptable
 from accounts.errors import AccountUnavailable, GitHubRefused
+from accounts.hosts import allowed
 from accounts.models import Account
 
 logger = logging.getLogger(__name__)
@@ -121,7 +122,9 @@ def begin(
 def _ready(row: Account, at: datetime, known_token: str, known_left_s: float) -> Ready | None:
     """What the row holds, while it lasts. A clock that was set back makes nothing last longer."""
     token = _stored_token(row)
-    if not token or row.token_fetched_at is None or not row.api_base:
+    # A host that the operator names counts at once, and no longer than it is named.
+    base_url = str(settings.COPILOT_API_URL) or allowed(row.api_base, row)
+    if not token or row.token_fetched_at is None or not base_url:
         return None
     age_s = max(0.0, (at - row.token_fetched_at).total_seconds())
     left_s = known_left_s if token == known_token else row.token_lifetime_s - age_s
@@ -131,8 +134,7 @@ def _ready(row: Account, at: datetime, known_token: str, known_left_s: float) ->
         account_id=row.pk,
         login=row.login,
         token=token,
-        # A host that the operator has named since counts at once, not with the next token.
-        base_url=str(settings.COPILOT_API_URL) or row.api_base,
+        base_url=base_url,
         kind=row.credential_kind,
         fetched_at=row.token_fetched_at,
         lifetime_s=row.token_lifetime_s,

@@ -21,6 +21,7 @@ sign_in_urls = [
     path("cancelled/", provider_views.login_cancelled, name="socialaccount_login_cancelled"),
     path("failed/", provider_views.login_error, name="socialaccount_login_error"),
     path("connections/", provider_views.connections, name="socialaccount_connections"),
+    path("github/login/", sign_in_ways.to_github, name="github_login"),
     path("", include("allauth.socialaccount.providers.github.urls")),
     path("<str:provider_id>/login/", sign_in_ways.to_oidc, name="openid_connect_login"),
     path("<str:provider_id>/login/callback/", oidc_views.callback, name="openid_connect_callback"),

@@ -24,11 +24,18 @@ if os.environ.get("CI"):
 
 # What starts many processes; `make test` leaves it to `make test-slow`.
 SLOW = ("processes", "security", "soak")
+SLOW_FILES = (
+    "test_approvals.py",
+    "test_browser_admin.py",
+    "test_credential_kinds.py",
+    "test_models_gateway.py",
+    "test_placement.py",
+)
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     for item in items:
-        if item.path.parent.name in SLOW:
+        if item.path.parent.name in SLOW or item.path.name in SLOW_FILES:
             item.add_marker(pytest.mark.slow)
 
 

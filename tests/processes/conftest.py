@@ -1,6 +1,7 @@
 """Gateways that tests of this folder break and leave whole again, so that they start once."""
 
-from collections.abc import Iterator
+import time
+from collections.abc import Callable, Iterator
 from typing import Any
 
 import pytest
@@ -8,6 +9,13 @@ import pytest
 from simulator.testing import SimulatorThread
 from tests.conftest import Gateway
 from tests.team import Redis, Team
+
+
+def until_settled(records: Callable[[], list[Any]]) -> None:
+    """Wait for the records of the test before: nothing arrives for twice the writer's pause."""
+    known, deadline = -1, time.monotonic() + 30
+    while known != (known := len(records())) and time.monotonic() < deadline:
+        time.sleep(0.9)
 
 
 @pytest.fixture(scope="session")
@@ -28,6 +36,7 @@ def lasting_solo(
 @pytest.fixture
 def solo(lasting_solo: Gateway, simulator: SimulatorThread) -> Gateway:
     """A gateway alone, on SQLite. It may be killed and started again."""
+    until_settled(lasting_solo.records)
     return lasting_solo
 
 
@@ -48,6 +57,7 @@ def lasting_pair(
 @pytest.fixture
 def pair(lasting_pair: tuple[Team, str], simulator: SimulatorThread) -> Team:
     """Two gateways on PostgreSQL and Redis, without a Celery worker. Both may be taken from them."""
+    until_settled(lasting_pair[0].records)
     return lasting_pair[0]
 
 

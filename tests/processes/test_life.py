@@ -9,13 +9,15 @@ import time
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
+from functools import partial
 from pathlib import Path
 
+import httpx
 import pytest
 
 from simulator.testing import SimulatorThread
 from tests.conftest import ROOT, Gateway, clean_environment
-from tests.processes.asking import CHAT, KINDS, Stream, chat, loop_cpu_s, signed_in
+from tests.processes.observing import CHAT, KINDS, Stream, chat, loop_cpu_s, signed_in
 from tests.team import Team, free_port
 
 MakeGateway = Callable[..., Gateway]
@@ -299,7 +301,7 @@ def test_p19_large_bodies_and_pages_never_hold_the_loop_for_a_tenth_of_a_second(
     longest: dict[str, float] = {}
     with signed_in(solo) as client, solo.client() as other, ThreadPoolExecutor(1) as pool:
 
-        def watch(name: str, work: Callable[[], object]) -> object:
+        def watch(name: str, work: Callable[[], httpx.Response]) -> httpx.Response:
             doing = pool.submit(work)
             worst = 0.0
             while not doing.done():
@@ -311,11 +313,10 @@ def test_p19_large_bodies_and_pages_never_hold_the_loop_for_a_tenth_of_a_second(
 
         for path, body in bodies:
             for _ in range(2):
-                answer = watch(
-                    f"{path} {body['model']}", lambda p=path, b=body: client.post(p, json=b)
-                )
+                post = partial(client.post, path, json=body)
+                answer = watch(f"{path} {body['model']}", post)
                 # The upstream may find it too long; it has been read, checked and sent by then.
-                assert answer.status_code in (200, 400), answer.text[:300]  # type: ignore[attr-defined]
+                assert answer.status_code in (200, 400), answer.text[:300]
         for page in (
             "/dashboard/",
             "/dashboard/requests/",
@@ -323,8 +324,7 @@ def test_p19_large_bodies_and_pages_never_hold_the_loop_for_a_tenth_of_a_second(
             "/admin/",
             "/usage",
         ):
-            page_answer = watch(page, lambda p=page: client.get(p))
-            assert page_answer.status_code == 200, page  # type: ignore[attr-defined]
+            assert watch(page, partial(client.get, page)).status_code == 200, page
     assert max(longest.values()) < 0.1, longest
 
 

@@ -8,6 +8,7 @@ import time
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager, suppress
+from functools import partial
 from pathlib import Path
 
 import psycopg
@@ -17,7 +18,7 @@ from websockets.sync.client import connect
 from websockets.typing import Origin
 
 from tests.conftest import ROOT, Gateway
-from tests.processes.asking import CHAT, KINDS, Stream, chat, signed_in
+from tests.processes.observing import CHAT, KINDS, Stream, chat, signed_in
 from tests.team import Postgres, Team
 
 pytestmark = [pytest.mark.team, pytest.mark.timeout(240)]
@@ -72,6 +73,11 @@ def ask_both(team: Team, key: str) -> int:
     return asked
 
 
+def is_ready(gateway: Gateway) -> bool:
+    with gateway.client() as client:
+        return client.get("/readyz").status_code == 200
+
+
 @contextmanager
 def postgres_away(team: Team) -> Iterator[None]:
     team.postgres.stop()
@@ -80,8 +86,8 @@ def postgres_away(team: Team) -> Iterator[None]:
     finally:
         team.postgres.start()
         for gateway in team.gateways:
-            with gateway.client() as client:
-                assert gateway.wait_for(lambda c=client: c.get("/readyz").status_code == 200, 30)
+            gateway.wait_for(partial(is_ready, gateway), 30)
+            assert is_ready(gateway)
 
 
 def drip(seconds: float) -> str:
@@ -324,9 +330,9 @@ def test_p05_without_redis_requests_and_pages_go_on(pair: Team, key: str, how: s
             assert "away" in health.text
             # Somebody else signs in, and fails to.
             with gateway.client() as stranger:
-                page = stranger.get("/dashboard/sign-in/")
-                assert page.status_code == 200
-                token = page.text.split('name="csrfmiddlewaretoken" value="')[1].split('"')[0]
+                form = stranger.get("/dashboard/sign-in/")
+                assert form.status_code == 200
+                token = form.text.split('name="csrfmiddlewaretoken" value="')[1].split('"')[0]
                 wrong = stranger.post(
                     "/dashboard/sign-in/",
                     data={"username": "nobody", "password": "wrong", "csrfmiddlewaretoken": token},

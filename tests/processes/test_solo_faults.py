@@ -17,7 +17,7 @@ import pytest
 
 from simulator.testing import SimulatorThread
 from tests.conftest import Gateway
-from tests.processes.asking import CHAT, KINDS, Stream, chat, files_of, private_mib
+from tests.processes.observing import CHAT, KINDS, Stream, chat, files_of, private_mib
 
 MakeGateway = Callable[..., Gateway]
 pytestmark = pytest.mark.timeout(240)

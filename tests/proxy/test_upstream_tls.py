@@ -238,5 +238,6 @@ def test_u02_a_name_that_does_not_resolve_is_a_502(
         assert status == 502
         assert "no-such-host" not in text
     assert gateway.wait_for_records(2, "status = 502 AND outcome = 'upstream_error'")
+    # Without that address it is again where GitHub says.
     sent_elsewhere(gateway, "")
     assert ask(gateway, stream=True)[0] == 200
