@@ -8,8 +8,6 @@ from usage import reports
 from usage.models import UsageRecord
 from usage.wording import FORMATS, RULES, Explanation, OutcomeWord, Text, explain, outcome_word
 
-SHORT_ID = 8
-
 
 @dataclass(frozen=True, slots=True)
 class Line:

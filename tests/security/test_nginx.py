@@ -371,6 +371,8 @@ def test_n13_two_lengths_are_refused_and_nothing_hidden_runs(
 
 def test_what_nginx_itself_refuses_is_json(front: Front) -> None:
     for raw, status in (
+        ("NO REQUEST AT ALL\r\n\r\n", b"400"),
+        ("GET http://[ HTTP/1.1\r\n\r\n", b"400"),
         (f"TRACE / HTTP/1.1\r\nHost: {NAME}\r\nConnection: close\r\n\r\n", b"405"),
         (f"GET /{'a' * 20_000} HTTP/1.1\r\nHost: {NAME}\r\n\r\n", b"4"),
         (f"GET / HTTP/1.1\r\nHost: {NAME}\r\nX-A: {'a' * 20_000}\r\n\r\n", b"4"),
