@@ -9,8 +9,9 @@ from channels.db import database_sync_to_async
 from channels.testing import WebsocketCommunicator
 from django.utils.timezone import now
 
+from accounts import sockets
 from accounts.models import Member
-from proxy import approval, consumers
+from proxy import approval
 from proxy.consumers import ApprovalsConsumer
 from proxy.models import Approval
 
@@ -44,12 +45,12 @@ async def test_who_oversees_hears_what_opens_and_closes(role: str) -> None:
 async def test_members_hear_nothing() -> None:
     ben = await Member.objects.acreate(username="ben")
 
-    assert await socket_of(ben).connect() == (False, consumers.NOT_ALLOWED)
+    assert await socket_of(ben).connect() == (False, sockets.NOT_ALLOWED)
 
 
 @pytest.mark.parametrize("user", [None, SimpleNamespace(is_authenticated=False)])
 async def test_strangers_hear_nothing(user: Any) -> None:
-    assert await socket_of(user).connect() == (False, consumers.NOT_SIGNED_IN)
+    assert await socket_of(user).connect() == (False, sockets.NOT_SIGNED_IN)
 
 
 async def test_somebody_who_is_no_administrator_any_more_may_not_stay() -> None:
@@ -58,9 +59,16 @@ async def test_somebody_who_is_no_administrator_any_more_may_not_stay() -> None:
     assert (await socket.connect())[0]
     await socket.receive_json_from()
     await Member.objects.filter(pk=person.pk).aupdate(is_superuser=False)
-    consumer = SimpleNamespace(scope={}, _member_id=person.pk)
+    consumer = SimpleNamespace(scope={}, member_id=person.pk, sees_all=True)
 
-    may_stay = await database_sync_to_async(ApprovalsConsumer._may_stay)(consumer)  # type: ignore[arg-type]
+    may_stay = await database_sync_to_async(ApprovalsConsumer.may_stay)(consumer)  # type: ignore[arg-type]
 
     assert may_stay is False
     await socket.disconnect()
+
+
+async def test_an_administrator_who_owes_a_second_factor_hears_nothing(settings: Any) -> None:
+    settings.GATEWAY_REQUIRE_MFA = True
+    ada = await Member.objects.acreate(username="ada", is_superuser=True)
+
+    assert await socket_of(ada).connect() == (False, sockets.NOT_SIGNED_IN)

@@ -12,6 +12,7 @@ import pytest
 from channels.db import database_sync_to_async
 from channels.testing import WebsocketCommunicator
 
+from accounts import sockets
 from accounts.models import Member
 from usage import consumers, live
 from usage.consumers import LiveConsumer
@@ -121,29 +122,29 @@ async def test_d12_strangers_are_refused(user: Any) -> None:
     communicator = WebsocketCommunicator(LiveConsumer.as_asgi(), "/ws/live/")
     communicator.scope["user"] = user
     connected, code = await communicator.connect()
-    assert (connected, code) == (False, consumers.NOT_SIGNED_IN)
+    assert (connected, code) == (False, sockets.NOT_SIGNED_IN)
 
 
 async def test_d13_floods_and_giants_are_cut(ben: Member) -> None:
     async with socket(ben) as bens:
         await bens.receive_json_from()
-        await bens.send_to(text_data="x" * (consumers.MAX_FRAME + 1))
-        assert (await bens.receive_output())["code"] == consumers.TOO_LARGE
+        await bens.send_to(text_data="x" * (sockets.MAX_FRAME + 1))
+        assert (await bens.receive_output())["code"] == sockets.TOO_LARGE
     async with socket(ben) as bens:
         await bens.receive_json_from()
-        for _ in range(consumers.MAX_FRAMES + 1):
+        for _ in range(sockets.MAX_FRAMES + 1):
             await bens.send_to(text_data="not even JSON")
-        assert (await bens.receive_output())["code"] == consumers.TOO_MANY
+        assert (await bens.receive_output())["code"] == sockets.TOO_MANY
 
 
 async def test_a_member_has_a_limit_of_sockets(
     ben: Member, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(consumers, "MAX_SOCKETS_PER_MEMBER", 1)
+    monkeypatch.setattr(sockets, "MAX_SOCKETS_PER_MEMBER", 1)
     async with socket(ben):
         second = WebsocketCommunicator(LiveConsumer.as_asgi(), "/ws/live/")
         second.scope["user"] = ben
-        assert await second.connect() == (False, consumers.TOO_MANY)
+        assert await second.connect() == (False, sockets.TOO_MANY)
     async with socket(ben):
         pass
 
@@ -151,14 +152,14 @@ async def test_a_member_has_a_limit_of_sockets(
 async def test_d13_the_end_of_a_membership_ends_the_socket(
     ben: Member, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(consumers, "PING_EVERY_S", 0.05)
+    monkeypatch.setattr(sockets, "PING_EVERY_S", 0.05)
     async with socket(ben) as bens:
         await bens.receive_json_from()
         assert (await bens.receive_json_from())["t"] == "ping"
         await database_sync_to_async(Member.objects.update)(is_active=False)
         while (output := await bens.receive_output())["type"] != "websocket.close":
             pass
-        assert output["code"] == consumers.NOT_SIGNED_IN
+        assert output["code"] == sockets.NOT_SIGNED_IN
 
 
 def test_an_event_is_small_and_holds_no_key(make_record: MakeRecord) -> None:
