@@ -9,8 +9,8 @@ from typing import Final
 
 from django.conf import settings
 from django.db import Error
-from django.utils.timezone import now
 
+from accounts.clock import now
 from accounts.keys import MARK, NOT_AGREED, Caller, KeyRing, digest_of, ring
 from accounts.models import ApiKey
 
@@ -75,11 +75,16 @@ def authenticate(
     machine: only such a peer may call without a valid key, and only when REQUIRE_KEYS is off.
     Raises `Refused` or `Unavailable`.
     """
-    given = _given(headers, query_key if allow_query else None)
+    given = _given(
+        headers.get("authorization", ""),
+        headers.get("x-api-key", ""),
+        headers.get("x-goog-api-key", ""),
+        query_key if allow_query and query_key else "",
+    )
     if ring.age_s > MAX_AGE_S:
         raise Unavailable
     keys = ring.value
-    if settings.REQUIRE_KEYS or not loopback:
+    if not loopback or settings.REQUIRE_KEYS:
         return _by_key(keys, given)
     return _solo(keys, given)
 
@@ -98,16 +103,11 @@ def learn(digest: bytes) -> bool:
     return True
 
 
-def _given(headers: Mapping[str, str], query_key: str | None) -> set[str]:
+def _given(authorization: str, *others: str) -> set[str]:
     """The different values sent as a key; empty ones are none."""
-    scheme, _, bearer = headers.get("authorization", "").strip().partition(" ")
-    values = (
-        bearer if scheme.lower() == "bearer" else "",
-        headers.get("x-api-key", ""),
-        headers.get("x-goog-api-key", ""),
-        query_key or "",
-    )
-    return {value.strip() for value in values} - {""}
+    scheme, _, bearer = authorization.strip().partition(" ")
+    values = (bearer if scheme.lower() == "bearer" else "", *others)
+    return {stripped for value in values if (stripped := value.strip())}
 
 
 def _by_key(keys: KeyRing, given: set[str]) -> Caller:

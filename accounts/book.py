@@ -13,9 +13,9 @@ from datetime import datetime
 from typing import Any, Final
 
 from django.db import Error, transaction
-from django.utils.timezone import now
 
 from accounts import audit, states
+from accounts.clock import now
 from accounts.database import in_database
 from accounts.limits import Allowance, allowance
 from accounts.models import Account, Member

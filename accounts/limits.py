@@ -7,7 +7,8 @@ limits cost nothing.
 import logging
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
-from datetime import UTC, datetime, timedelta
+from datetime import UTC, date, datetime, timedelta
+from functools import lru_cache
 from typing import Literal
 
 from django.utils.timezone import now
@@ -143,6 +144,12 @@ def present(*allowances: Allowance | None) -> tuple[Allowance, ...]:
 
 
 # Periods: days, ISO weeks and months of UTC.
+
+
+@lru_cache(maxsize=64)
+def first_day_of(period: Period, day: date) -> date:
+    """The first day of the period that a day of UTC is in."""
+    return begin_of(period, datetime(day.year, day.month, day.day, tzinfo=UTC)).date()
 
 
 def begin_of(period: Period, moment: datetime) -> datetime:

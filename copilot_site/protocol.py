@@ -14,8 +14,10 @@ from django.http import HttpResponse, StreamingHttpResponse
 from django.http.response import HttpResponseBase
 from uvicorn.protocols.http.httptools_impl import STATUS_LINE
 
+from copilot_site import heads
 from copilot_site.connection import PatientProtocol
-from copilot_site.handler import GatewayHandler, View, close_response
+from copilot_site.handler import GatewayHandler, close_response
+from copilot_site.heads import Head
 from proxy.errors import RequestTimedOut
 from proxy.lean_request import LeanRequest, plain_headers
 from proxy.lean_response import LeanResponse
@@ -41,6 +43,24 @@ class GatewayProtocol(PatientProtocol):
         self._rests_since = 0.0
         self._rest_check: asyncio.TimerHandle | None = None
 
+    def data_received(self, data: bytes) -> None:
+        if self.is_in_head or not self.is_between_requests():
+            super().data_received(data)
+            return
+        request = heads.sliced(data)
+        head = None if request is None else heads.known.get(request.key)
+        if request and head and len(request.body) <= self.max_body_bytes:
+            self._head_since = None
+            self._unset_keepalive_if_required()
+            self.url = head.url
+            self._active = self.cycle = Turn(self, head, keep_alive=True)  # type: ignore[assignment]
+            self._active.start(request.body)
+            return
+        super().data_received(data)
+        turn = self._active
+        if request is not None and turn is not None and turn.keep_alive:
+            heads.keep(request, turn.head)
+
     # The parser tells, in this order.
 
     def on_message_begin(self) -> None:
@@ -54,7 +74,9 @@ class GatewayProtocol(PatientProtocol):
         if view is not None and self.is_between_requests():
             headers = plain_headers(self.headers)
             if self._is_short(headers):
-                self._arriving = self.cycle = Turn(self, view, headers)  # type: ignore[assignment]
+                head = Head(view, headers, self.headers, self.url)
+                keeps = self.parser.should_keep_alive()
+                self._arriving = self.cycle = Turn(self, head, keep_alive=keeps)  # type: ignore[assignment]
                 self.is_in_head = False
                 return
         url, known, expects = self.url, self.headers, self.expect_100_continue
@@ -72,7 +94,8 @@ class GatewayProtocol(PatientProtocol):
     def on_message_complete(self) -> None:
         if self._arriving is not None:
             self._active, self._arriving = self._arriving, None
-            self._active.start()
+            parts = self._active.parts
+            self._active.start(parts[0] if len(parts) == 1 else b"".join(parts))
         else:
             super().on_message_complete()
 
@@ -152,24 +175,21 @@ class Turn:
 
     __slots__ = (
         "_protocol",
-        "_raw_headers",
         "_stream",
         "_task",
-        "_view",
         "disconnected",
-        "headers",
+        "head",
         "keep_alive",
         "parts",
         "response_complete",
     )
 
-    def __init__(self, protocol: GatewayProtocol, view: View, headers: dict[str, str]) -> None:
+    def __init__(self, protocol: GatewayProtocol, head: Head, *, keep_alive: bool) -> None:
         self._protocol = protocol
-        self._view = view
-        self.headers = headers
-        self._raw_headers = protocol.headers
+        self.head = head
+        # Of the body, as the parser tells of them.
         self.parts: list[bytes] = []
-        self.keep_alive = protocol.parser.should_keep_alive()
+        self.keep_alive = keep_alive
         self.response_complete = False
         self.disconnected = False
         self._task: asyncio.Task[None] | None = None
@@ -183,13 +203,12 @@ class Turn:
     def set(self) -> None:
         """Nobody waits."""
 
-    def start(self) -> None:
+    def start(self, body: bytes) -> None:
         """The body is there."""
-        protocol = self._protocol
-        body = self.parts[0] if len(self.parts) == 1 else b"".join(self.parts)
         self.parts = []
+        protocol, head = self._protocol, self.head
         request = LeanRequest.short(
-            protocol.url.decode("ascii"), self.headers, body, protocol.client, self._raw_headers
+            head.url.decode("ascii"), head.headers, body, protocol.client, head.raw_headers
         )
         task = protocol.loop.create_task(self._serve(request))
         self._task = task
@@ -198,7 +217,7 @@ class Turn:
     async def _serve(self, request: LeanRequest) -> None:
         response: HttpResponseBase | None = None
         try:
-            response = await self._protocol.handler.respond(request, self._view)
+            response = await self._protocol.handler.respond(request, self.head.view)
             if self.disconnected:
                 await close_response(response)
             elif type(response) is RelayedStream:
@@ -268,13 +287,13 @@ class Turn:
 
     def _head(self, response: HttpResponseBase, framing: str) -> bytes:
         plain = response.plain_headers if isinstance(response, LEAN) else response.headers
-        lines = "".join([f"{name}: {value}\r\n" for name, value in plain.items()])
+        lines = "\r\n".join(map(": ".join, plain.items()))
         close = "" if self.keep_alive else "connection: close\r\n"
         return b"".join(
             (
                 STATUS_LINE[response.status_code],
                 self._protocol.handler.head_of(self._protocol.server_state.default_headers),
-                f"{lines}{framing}{close}\r\n".encode("latin-1"),
+                f"{lines}\r\n{framing}{close}\r\n".encode("latin-1"),
             )
         )
 

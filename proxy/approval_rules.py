@@ -10,10 +10,10 @@ from typing import TYPE_CHECKING, Final
 
 from django.conf import settings
 from django.db.models import Count, Max
-from django.utils.timezone import now
 
 from accounts import hours
 from accounts.auth import Caller
+from accounts.clock import now
 from accounts.snapshots import Snapshot, revision_of
 from proxy.models import Approval, ApprovalRule
 

@@ -142,10 +142,9 @@ def attempt_headers(
 
 def new_request_id() -> str:
     """A UUID of version 4; not from the system's random source: see `Exchange.begin`."""
-    bits = random.getrandbits(128)
-    h = f"{bits:032x}"
+    bits = random.getrandbits
     # `uuid.UUID` takes four times as long.
-    return f"{h[:8]}-{h[8:12]}-4{h[13:16]}-{'89ab'[bits & 3]}{h[17:20]}-{h[20:]}"
+    return f"{bits(32):08x}-{bits(16):04x}-4{bits(12):03x}-{0x8000 | bits(14):04x}-{bits(48):012x}"
 
 
 async def read_fault(response: UpstreamResponse) -> UpstreamFault:

@@ -32,6 +32,7 @@ from proxy.upstream.client import client
 from proxy.upstream.endpoints import MODELS
 from proxy.upstream.failures import read_failure, to_error
 from proxy.upstream.headers import Profile, models_headers
+from usage.pricing import Prices, listed_prices
 
 REFRESH_EVERY = timedelta(minutes=10)
 FETCH_TIMEOUT_S = 30.0
@@ -53,6 +54,7 @@ class Entry:
     endpoints: tuple[str, ...]
     facts: ModelFacts
     is_enabled: bool
+    prices: Prices | None
     raw: dict[str, Any] = field(repr=False)
 
 
@@ -85,6 +87,7 @@ def read_entry(raw: dict[str, Any]) -> Entry | None:
     media = _object(limits.get("vision")).get("supported_media_types")
     efforts = supports.get("reasoning_effort")
     return Entry(
+        prices=listed_prices(raw),
         id=model_id,
         name=str(raw.get("name") or model_id),
         vendor=vendor,

@@ -172,8 +172,7 @@ def _look_up(name: str, book: Book) -> Model:
 
 
 def model_of(entry: Entry) -> Model:
-    prices = pricing.catalog_prices(pricing.token_prices(entry.raw))
-    return Model(entry.id, entry, prices or pricing.table_prices(entry.id))
+    return Model(entry.id, entry, entry.prices or pricing.table_prices(entry.id))
 
 
 def note(exchange: "Exchange", entry: Entry | None = None) -> None:

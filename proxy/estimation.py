@@ -199,7 +199,7 @@ def _prices(caller: Caller, model: Model, said: Estimate) -> Json | None:
     prices = model.prices
     rates = prices.rates_for(said.input_tokens)
     is_long = rates is not prices.rates
-    own = pricing.catalog_prices(pricing.token_prices(model.entry.raw)) is not None
+    own = model.entry.prices is not None
     if own:
         read = [catalog.of_account(a.id).fetched_at for a in routing.candidates(caller)]
         newest = max((at for at in read if at is not None), default=None)

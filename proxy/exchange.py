@@ -5,13 +5,13 @@ import hashlib
 import random
 import time
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from functools import partial
 from typing import TYPE_CHECKING, Any
 
 from django.http import HttpRequest
 from django.http.response import HttpResponseBase
+from msgspec import Struct, field
 
 from accounts.auth import Caller
 from proxy.errors import GatewayError, Unavailable
@@ -40,13 +40,13 @@ CLIENT_HEADERS = (
     "x-opencode-session",
     "thread-id",
 )
+_CLIENT_HEADERS = frozenset(CLIENT_HEADERS)
 LIVE: "dict[str, Exchange]" = {}
 # Told of each finished record, on the loop: the terminal's log line, metrics.
 LISTENERS: list[Callable[[Record], None]] = []
 
 
-@dataclass(slots=True)
-class Exchange:
+class Exchange(Struct, eq=False, kw_only=True):
     """Everything about one request. `record` is its usage record.
 
     `body` is the client's decoded JSON, whose inner objects the quirks may change on the way up;
@@ -63,23 +63,23 @@ class Exchange:
     raw: bytes
     record: Record
     started: float
-    body: dict[str, Any] = field(default_factory=dict)
-    asked: dict[str, Any] = field(default_factory=dict)
+    body: dict[str, Any] = {}
+    asked: dict[str, Any] = {}
     model: str = ""
     stream: bool = False
     gist: Gist = field(default_factory=Gist)
-    traits: Traits = field(default_factory=Traits)
+    traits: Traits = Traits()
     decision: Decision | None = None
     conversation: str = ""
     # The client named its conversation; else it is known by its first words.
     is_named: bool = False
     # The account must not change any more: see `proxy.placement`.
     is_bound: bool = False
-    tried: list[int] = field(default_factory=list)
+    tried: list[int] = []
     # Why another model serves than the one that was asked for: `asked -> used (reason)`.
     fallback: str = ""
-    dropped: list[str] = field(default_factory=list)
-    leases: list[Callable[[], None]] = field(default_factory=list)
+    dropped: list[str] = []
+    leases: list[Callable[[], None]] = []
     abort: Callable[[GatewayError], None] | None = None
     ended_by: GatewayError | None = None
     records: bool = True
@@ -90,13 +90,14 @@ class Exchange:
     kept: "Kept | None" = None
     # The body may hold runs of bytes where nothing needs to see objects: see `proxy.formats.outlines`.
     in_outline: bool = False
+    has_runs: bool = False
     estimate: "Estimate | None" = None
     # generation, embeddings or count_tokens.
     kind: str = "generation"
     # What it holds of the limits of its seat.
     seat_hold: "Hold | None" = None
     # Headers by which the gates tell what they did.
-    disclosed: dict[str, str] = field(default_factory=dict)
+    disclosed: dict[str, str] = {}
     # The approval rule that wants a person's word before this goes on; empty when none does.
     approval_rule: str = ""
 
@@ -219,8 +220,9 @@ class Exchange:
 
     def identify_conversation(self) -> None:
         """An id that the client gave, else a hash of what the conversation begins with."""
-        named = next((v for h in CLIENT_HEADERS if (v := self.headers.get(h))), None)
-        named = named or self.gist.conversation
+        named = self.gist.conversation
+        if not _CLIENT_HEADERS.isdisjoint(self.headers):
+            named = next((v for h in CLIENT_HEADERS if (v := self.headers.get(h))), named)
         basis = named or f"{self.caller.key_id}:{self.gist.opening}"
         if not named and not self.gist.opening:
             return

@@ -3,13 +3,13 @@
 Read in the client's own format without translating; anything malformed counts as absent.
 """
 
-from collections.abc import Iterator
 from typing import Any, Final
 
 from proxy.formats.outlines import Run
 
 # Items of the Responses format that only a model or the upstream writes.
 _BY_MODEL: Final = frozenset({"reasoning", "compaction"})
+_ROLES_OF_MODELS: Final = ("assistant", "model", "tool", "function")
 _SIGNED_BLOCKS: Final = frozenset({"thinking", "redacted_thinking"})
 
 
@@ -17,7 +17,11 @@ def continues(body: dict[str, Any]) -> bool:
     """True when a model has answered before: this is not the beginning of a conversation."""
     if body.get("previous_response_id"):
         return True
-    return any(_is_models(turn) for turn in _turns(body))
+    for entries in _lists(body):
+        for turn in entries:
+            if isinstance(turn, dict) and _is_models(turn):
+                return True
+    return False
 
 
 def is_signed(body: dict[str, Any]) -> bool:
@@ -25,26 +29,24 @@ def is_signed(body: dict[str, Any]) -> bool:
 
     Runs of a long history (see `proxy.formats.outlines`) are not looked into: they count as signed.
     """
-    if body.get("previous_response_id") or any(isinstance(t, Run) for t in _entries(body)):
+    if body.get("previous_response_id"):
         return True
-    return any(_has_seal(turn) for turn in _turns(body))
+    return any(
+        isinstance(turn, Run) or (isinstance(turn, dict) and _has_seal(turn))
+        for entries in _lists(body)
+        for turn in entries
+    )
 
 
-def _turns(body: dict[str, Any]) -> Iterator[dict[str, Any]]:
-    return (turn for turn in _entries(body) if isinstance(turn, dict))
-
-
-def _entries(body: dict[str, Any]) -> Iterator[object]:
-    for name in ("messages", "input", "contents"):
-        entries = body.get(name)
-        if isinstance(entries, list):
-            yield from entries
+def _lists(body: dict[str, Any]) -> list[list[Any]]:
+    held = (body.get("messages"), body.get("input"), body.get("contents"))
+    return [entries for entries in held if isinstance(entries, list)]
 
 
 def _is_models(turn: dict[str, Any]) -> bool:
-    kind = turn.get("type")
-    if turn.get("role") in ("assistant", "model", "tool", "function"):
+    if turn.get("role") in _ROLES_OF_MODELS:
         return True
+    kind = turn.get("type")
     return isinstance(kind, str) and (kind in _BY_MODEL or "_call" in kind)
 
 

@@ -18,6 +18,9 @@ JSON = {"content-type": "application/json"}
 def plain(headers: Mapping[str, str], more: Mapping[str, str]) -> dict[str, str]:
     """Both together, each value fit for a line of its own: what a client named may stand in them."""
     values = {**headers, **more}
+    together = "".join(values.values())
+    if together.isascii() and together.isprintable():
+        return values
     for name, value in values.items():
         if not (value.isascii() and value.isprintable()):
             values[name] = "".join(c if c.isascii() and c.isprintable() else "?" for c in value)

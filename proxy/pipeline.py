@@ -4,6 +4,7 @@ import asyncio
 import logging
 import re
 from collections.abc import Callable, Mapping
+from operator import attrgetter
 from typing import Any
 
 import orjson
@@ -50,6 +51,7 @@ TOKEN_FIGURES = (
     "cache_write_tokens",
     "reasoning_tokens",
 )
+_figures_of = attrgetter(*TOKEN_FIGURES)
 # What a client may call its request.
 HARMLESS_ID = re.compile(r"[A-Za-z0-9_-]{1,64}")
 # A body in, the same body with more or in other words out.
@@ -175,7 +177,7 @@ def prepare(
     exchange.record.quirks = [
         *([reasoning_memory.NAME] if remembered else []),
         *quirks.apply(route.endpoint.name, body, facts, context),
-        *write_runs(body),
+        *(write_runs(body) if exchange.has_runs else ()),
     ]
     quirks.check(route.endpoint.name, body, facts)
     exchange.drop(*context.dropped)
@@ -272,7 +274,7 @@ def believed(usage: Usage) -> Usage:
 
     No prompt has no tokens: a negative or a textual figure was read as none.
     """
-    figures = {name: getattr(usage, name) for name in TOKEN_FIGURES}
+    figures = dict(zip(TOKEN_FIGURES, _figures_of(usage), strict=True))
     if usage.input_tokens and max(figures.values()) <= MOST_TOKENS:
         return usage
     kept = {name: count if count <= MOST_TOKENS else 0 for name, count in figures.items()}
@@ -297,7 +299,7 @@ def account_for(exchange: Exchange, route: Route, spent: Spent) -> None:
         )
         record.usage_estimated = True
     exchange.note_usage(usage)
-    pricing.apply_cost(record, usage.nano_aiu, route.entry.raw)
+    pricing.apply_cost(record, usage.nano_aiu, route.entry.prices)
     estimates.learn(exchange)
 
 

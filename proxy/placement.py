@@ -10,11 +10,10 @@ from collections.abc import Callable
 from datetime import datetime
 from typing import Final
 
-from django.utils.timezone import now
-
 from accounts import book as account_book
 from accounts import pools
 from accounts.book import AccountView, ModelLimit
+from accounts.clock import now
 from accounts.pools import seats_of
 from proxy import catalog, histories
 from proxy.affinity import affinity

@@ -33,6 +33,7 @@ def read_body(exchange: Exchange) -> None:
         outline = outline_of(source, exchange.raw)
     if outline is not None:
         exchange.body = outline.body
+        exchange.has_runs = True
     else:
         exchange.body = decode_json(exchange.raw, exchange.headers.get("content-type", ""))
     exchange.raw = b""
@@ -127,7 +128,8 @@ def decode_json(raw: bytes, content_type: str) -> dict[str, Any]:
         ) from None
     if not isinstance(body, dict):
         raise InvalidRequest(f"The body must be a JSON object, not {_kind_of(body)}.")
-    if is_deeper(body, MAX_LEVELS):
+    # Without so many brackets there cannot be so many levels: most bodies need no second look.
+    if raw.count(b"{") + raw.count(b"[") > MAX_LEVELS and is_deeper(body, MAX_LEVELS):
         raise InvalidRequest(f"The body is nested deeper than {MAX_LEVELS} levels.")
     return body
 

@@ -236,7 +236,7 @@ class Relay:
             return b""
         if raw[:1] != b"{" or asks_for_several(self.answer.request) > 1:
             return b""
-        found = ordinary.read(read_json(raw))
+        found = ordinary.read(raw)
         if found is None:
             return b""
         self.exchange.record.stop_reason = found.stop_reason

@@ -4,11 +4,10 @@ import asyncio
 from dataclasses import dataclass, replace
 from datetime import timedelta
 
-from django.utils.timezone import now
-
 from accounts import book as account_book
 from accounts import tokens
 from accounts.book import AccountView, ModelLimit
+from accounts.clock import now
 from accounts.errors import AccountUnavailable
 from accounts.pools import seats_of as candidates
 from accounts.tokens import Credential

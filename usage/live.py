@@ -14,11 +14,12 @@ import threading
 import time
 from collections import deque
 from collections.abc import Iterable
+from functools import cache
 from typing import Any
 
-from channels.layers import InMemoryChannelLayer, get_channel_layer
+from channels.layers import get_channel_layer
 from django.conf import settings
-from django.core.cache import cache
+from django.core.cache import cache as shared_cache
 from redis.exceptions import RedisError
 
 from usage.bounds import storable
@@ -163,9 +164,9 @@ def _by_group(events: list[dict[str, Any]]) -> Iterable[tuple[str, list[dict[str
             yield group, members[start : start + MAX_PER_MESSAGE]
 
 
+@cache
 def _layer_is_local() -> bool:
-    layer = get_channel_layer()
-    return layer is None or isinstance(layer, InMemoryChannelLayer)
+    return not settings.TEAM_MODE
 
 
 feed = Feed()
@@ -221,12 +222,12 @@ def share_in_flight(records: list[Record]) -> None:
 
 def _share(records: list[Record]) -> None:
     at = time.time()
-    known: dict[str, float] = cache.get(_PROCESSES) or {}
+    known: dict[str, float] = shared_cache.get(_PROCESSES) or {}
     # Two processes writing at once lose one name until its next turn, two seconds later.
     known = {name: seen for name, seen in known.items() if at - seen < SHARED_FOR_S}
     known[_process] = at
-    cache.set(_PROCESSES, known, SHARED_FOR_S)
-    cache.set(
+    shared_cache.set(_PROCESSES, known, SHARED_FOR_S)
+    shared_cache.set(
         f"usage.live.in_flight.{_process}", [describe(r) for r in records[:500]], SHARED_FOR_S
     )
 
@@ -235,6 +236,6 @@ def in_flight_elsewhere() -> list[dict[str, Any]]:
     """Exchanges in flight in the other processes, at most some seconds old."""
     if not settings.TEAM_MODE:
         return []
-    names = [name for name in cache.get(_PROCESSES) or {} if name != _process]
-    found = cache.get_many([f"usage.live.in_flight.{name}" for name in names])
+    names = [name for name in shared_cache.get(_PROCESSES) or {} if name != _process]
+    found = shared_cache.get_many([f"usage.live.in_flight.{name}" for name in names])
     return [described for part in found.values() for described in part]

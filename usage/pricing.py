@@ -16,8 +16,7 @@ from functools import lru_cache
 from pathlib import Path
 from typing import Any, Protocol
 
-from django.utils.timezone import now
-
+from accounts.clock import now
 from accounts.snapshots import Snapshot, revision_of
 from usage.bounds import MAX_NANO_AIU
 from usage.journal import Record
@@ -137,12 +136,10 @@ def price_in_force(
     return next((entry for entry in entries if entry.valid_from <= day), None)
 
 
-def apply_cost(
-    record: Record, usage_nano_aiu: int | None, entry: Mapping[str, Any] | None = None
-) -> None:
+def apply_cost(record: Record, usage_nano_aiu: int | None, listed: Prices | None = None) -> None:
     """Write cost and its source into `record`, whose model and tokens are known.
 
-    `usage_nano_aiu` is what the upstream said, `entry` the model's entry in the catalog. A figure
+    `usage_nano_aiu` is what the upstream said, `listed` the model's prices in the catalog. A figure
     that cannot be true (negative, absurd, no integer) counts as unsaid.
     """
     if type(usage_nano_aiu) is int and 0 <= usage_nano_aiu <= MAX_NANO_AIU:
@@ -151,10 +148,14 @@ def apply_cost(
     record.nano_aiu, record.cost_source = 0, "none"
     if record.input_tokens <= 0 and record.output_tokens <= 0:
         return
-    model = record.model_used or record.model_asked
-    estimated = estimate(model, record, token_prices(entry), at=record.started_at)
-    if estimated is not None:
-        record.nano_aiu, record.cost_source = estimated, "estimated"
+    prices = listed or table_prices(record.model_used or record.model_asked, record.started_at)
+    if prices is not None:
+        record.nano_aiu, record.cost_source = cost(record, prices), "estimated"
+
+
+def listed_prices(entry: Mapping[str, Any] | None) -> Prices | None:
+    """The prices of a catalog entry."""
+    return catalog_prices(token_prices(entry))
 
 
 def token_prices(entry: Mapping[str, Any] | None) -> Mapping[str, Any] | None:

@@ -15,9 +15,9 @@ from datetime import UTC, date, datetime, timedelta
 from typing import NamedTuple
 
 from django.db.models import Sum
-from django.utils.timezone import now
 
-from accounts.limits import Period, begin_of
+from accounts.clock import now
+from accounts.limits import Period, begin_of, first_day_of
 from usage.bounds import MAX_NANO_AIU
 from usage.journal import Record
 from usage.models import Rollup
@@ -104,7 +104,7 @@ class Spend:
                 return stored
             if period == "day":
                 return stored + pending.get(today, 0)
-            begin = begin_of(period, moment).date()
+            begin = first_day_of(period, today)
             return stored + sum(nano for at, nano in pending.items() if begin <= at <= today)
 
     def spent_of_models(self, fits: Callable[[str], bool], period: Period) -> int:

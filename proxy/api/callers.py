@@ -47,7 +47,7 @@ def _known(request: HttpRequest) -> Caller:
         headers,
         request.GET.get("key") if allow_query else None,
         allow_query=allow_query,
-        loopback=is_local_request(peer_meta(request)),
+        loopback=not settings.REQUIRE_KEYS and is_local_request(peer_meta(request)),
     )
 
 

@@ -1,12 +1,13 @@
 """What is asked of the limits, and what they answer: the same for both places that count."""
 
 from collections.abc import Callable
-from dataclasses import dataclass
-from datetime import date, datetime
+from datetime import UTC, date, datetime
 from functools import lru_cache
 from typing import Literal, NamedTuple
 
-from accounts.limits import Allowance, Budget, Period, begin_of
+from msgspec import Struct
+
+from accounts.limits import Allowance, Budget, Period, first_day_of
 
 # A little more than a minute: between the gate and the upstream requests are not all as quick, and
 # nobody's clock may see more than the limit within sixty seconds. Who comes back after exactly a minute
@@ -43,8 +44,7 @@ class Ceiling(NamedTuple):
     known: int
 
 
-@dataclass(slots=True)
-class Ask:
+class Ask(Struct, eq=False):
     """One request at the gate. `tokens` and `nano_aiu` are estimates, 0 when unknown."""
 
     id: str
@@ -90,14 +90,13 @@ def room_of(one: Allowance, *, is_light: bool, spent: Spent | None, moment: date
 
 
 @lru_cache(maxsize=4096)
-def _counter(subject: str, period: Period, begin: date) -> str:
-    return f"{subject}:{period}:{begin:%Y-%m-%d}"
+def _counter(subject: str, period: Period, today: date) -> str:
+    return f"{subject}:{period}:{first_day_of(period, today):%Y-%m-%d}"
 
 
 def _ceiling(one: Allowance, budget: Budget, spent: Spent, moment: datetime) -> Ceiling:
-    begin = begin_of(budget.period, moment).date()
     return Ceiling(
-        _counter(one.subject, budget.period, begin),
+        _counter(one.subject, budget.period, moment.astimezone(UTC).date()),
         budget.at(moment) if one.budget_is_hard else 0,
         spent(one.subject, budget.period),
     )

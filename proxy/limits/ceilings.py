@@ -8,8 +8,7 @@ from collections.abc import Iterable
 from datetime import datetime
 from typing import Any
 
-from django.utils.timezone import now
-
+from accounts.clock import now
 from accounts.limits import EFFORTS, Allowance, exceeds, strictest_effort
 from proxy.errors import ContextOverflow, Forbidden
 from proxy.exchange import Exchange

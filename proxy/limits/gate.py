@@ -15,9 +15,10 @@ from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, replace
 
 from django.conf import settings
-from django.utils.timezone import now
+from msgspec import Struct
 from redis.asyncio import Redis
 
+from accounts.clock import now
 from accounts.keys import Caller, ring
 from accounts.limits import Allowance, Period
 from proxy import policies
@@ -55,8 +56,7 @@ class Waiter:
     woken: asyncio.Event
 
 
-@dataclass(eq=False, slots=True)
-class Hold:
+class Hold(Struct, eq=False):
     """What one request holds of its subjects, until it leaves."""
 
     gate: "Gate"

@@ -89,7 +89,7 @@ class Prepared(httpx.Request):
         return httpx.Headers([("Host", self.address.host), *self.pairs, *length])
 
     def render(self) -> bytes:
-        lines = "\r\n".join([f"{name}: {value}" for name, value in self.pairs])
+        lines = "\r\n".join(map(": ".join, self.pairs))
         length = f"\r\nContent-Length: {len(self.body)}" if self.body else ""
         head = f"{self.address.head[self.method]}{lines}{length}\r\n\r\n"
         return head.encode() + self.body
@@ -174,10 +174,12 @@ class Transport(httpx.AsyncBaseTransport):
 
 def _lowered(raw: Iterable[tuple[bytes, bytes]]) -> dict[str, str]:
     """Headers by lower-case name; what is sent twice is joined by commas."""
-    headers: dict[str, str] = {}
-    for name, value in raw:
-        key, text = name.decode("latin-1").lower(), value.decode("latin-1")
-        headers[key] = f"{headers[key]}, {text}" if key in headers else text
+    pairs = [(str(name, "latin-1").lower(), str(value, "latin-1")) for name, value in raw]
+    headers = dict(pairs)
+    if len(headers) < len(pairs):
+        headers = {}
+        for name, value in pairs:
+            headers[name] = f"{headers[name]}, {value}" if name in headers else value
     return headers
 
 

@@ -26,6 +26,7 @@ LOW_WATER = 64 * 1024
 MAX_HEAD_BYTES = 128 * 1024
 KEEP_IDLE_S = 30.0
 MAX_IDLE_PER_ORIGIN = 512
+FRAMING = frozenset({b"content-length", b"transfer-encoding"})
 # How exactly the limits on silence are kept.
 LOOK_EVERY_S = 0.1
 
@@ -293,6 +294,11 @@ class Connection(asyncio.Protocol):
         if self._listener is not None:
             self._listener()
             return
+        if not self._head_done:
+            self._head_bytes += len(data)
+            if self._head_bytes > MAX_HEAD_BYTES:
+                self._fail(NotHttp("The head of the upstream's answer does not end."))
+                self.close()
         if self._buffered > HIGH_WATER and not self._paused and self._transport is not None:
             self._paused = True
             self._transport.pause_reading()
@@ -309,10 +315,7 @@ class Connection(asyncio.Protocol):
     # httptools callbacks.
 
     def on_header(self, name: bytes, value: bytes) -> None:
-        self._head_bytes += len(name) + len(value)
-        if self._head_bytes > MAX_HEAD_BYTES:
-            raise ValueError("head too large")
-        self.headers.append((name, value))
+        self.headers.append((name.lower(), value))
 
     def on_headers_complete(self) -> None:
         status = self._parser.get_status_code()
@@ -320,10 +323,7 @@ class Connection(asyncio.Protocol):
             self._interim = True
             return
         self.status = status
-        names = {name.lower() for name, _ in self.headers}
-        self._until_close = not (
-            b"content-length" in names or b"transfer-encoding" in names or status in (204, 304)
-        )
+        self._until_close = status not in (204, 304) and FRAMING.isdisjoint(dict(self.headers))
         # llhttp forgets it once the message is complete.
         self._keep_alive = bool(self._parser.should_keep_alive())
         self._head_done = True

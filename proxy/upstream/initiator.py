@@ -51,6 +51,7 @@ CLIENT_SAYS_USER: Final = Decision(
     "user", "client_says_user", "the client says that a person caused it"
 )
 
+_BY_LAST_WORD: Final = {"tool": TOOL_RESULT, "assistant": UNFINISHED, "user": PERSON}
 DECISIONS: Final = (
     SUBAGENT,
     COMPACTION,
@@ -96,35 +97,37 @@ def _by_content(
         return COMPACTION
     if is_side_request:
         return SIDE_REQUEST
-    return {"tool": TOOL_RESULT, "assistant": UNFINISHED}.get(gist.last, PERSON)
+    return _BY_LAST_WORD[gist.last]
 
 
 def traits(headers: Mapping[str, str], path: str, body: dict[str, Any], source: str) -> Traits:
     """Read what the client declares: only certain signs count, never the wording of a prompt.
 
     The one text that counts is opencode's fixed title instruction, from opencode itself and without
-    tools. `source` is the client's format. Never raises. Source: docs/upstream.md#initiator.
+    tools. `headers` are by lower-case name, `source` is the client's format. Never raises.
+    Source: docs/upstream.md#initiator.
     """
-    lowered = {name.lower(): value for name, value in headers.items()}
-    subagent = lowered.get("x-openai-subagent", "").strip().lower()
+    subagent = headers.get("x-openai-subagent", "").strip().lower()
     is_compaction = (
         subagent == "compact"
         or path.rstrip("/").endswith("/responses/compact")
         or _last_item_type(body) == "compaction_trigger"
-        or _codex_turn(lowered).get("request_kind") == "compaction"
+        or _codex_turn(headers).get("request_kind") == "compaction"
     )
     return Traits(
-        is_subagent=bool(lowered.get("x-claude-code-agent-id", "").strip())
+        is_subagent=bool(headers.get("x-claude-code-agent-id", "").strip())
         or subagent not in ("", "0", "false", "compact"),
         is_compaction=is_compaction,
-        is_side_request=_is_warm_up(body, source) or _is_title(lowered, body, source),
+        is_side_request=_is_warm_up(body, source) or _is_title(headers, body, source),
     )
 
 
-def _codex_turn(headers: dict[str, str]) -> dict[str, Any]:
+def _codex_turn(headers: Mapping[str, str]) -> dict[str, Any]:
     """What Codex says of the turn that a request belongs to, as JSON in a header."""
+    if (text := headers.get("x-codex-turn-metadata")) is None:
+        return {}
     try:
-        said = orjson.loads(headers.get("x-codex-turn-metadata", "{}"))
+        said = orjson.loads(text)
     except orjson.JSONDecodeError:
         return {}
     return said if isinstance(said, dict) else {}
@@ -140,7 +143,7 @@ def _is_warm_up(body: dict[str, Any], source: str) -> bool:
     return source == "responses" and body.get("generate") is False
 
 
-def _is_title(headers: dict[str, str], body: dict[str, Any], source: str) -> bool:
+def _is_title(headers: Mapping[str, str], body: dict[str, Any], source: str) -> bool:
     if body.get("tools"):
         return False
     agent = headers.get("user-agent", "").lower()

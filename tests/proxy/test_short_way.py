@@ -1,6 +1,7 @@
 """The short way of plain POSTs and the server's usual way give the same answers, on one connection."""
 
 import socket
+import time
 from typing import Any
 
 import orjson
@@ -142,7 +143,7 @@ def answer(**changes: Any) -> dict[str, Any]:
 
 
 def test_an_ordinary_answer_tells_its_usage_and_end() -> None:
-    found = ordinary.read(answer())
+    found = ordinary.read(orjson.dumps(answer()))
 
     assert found is not None
     assert (found.usage.input_tokens, found.usage.output_tokens) == (3, 2)
@@ -174,4 +175,87 @@ CHOICE = answer()["choices"][0]
     ],
 )
 def test_what_may_need_repair_is_not_ordinary(changes: dict[str, Any]) -> None:
-    assert ordinary.read(answer(**changes)) is None
+    assert ordinary.read(orjson.dumps(answer(**changes))) is None
+
+
+@pytest.mark.parametrize("raw", [b"", b"{", b"[]", b'{"id": "\xff"}', b"data: {}\n\n"])
+def test_what_is_no_answer_is_not_ordinary(raw: bytes) -> None:
+    assert ordinary.read(raw) is None
+
+
+def test_bytes_that_are_no_text_are_not_ordinary() -> None:
+    raw = orjson.dumps(answer(system_fingerprint="~")).replace(b"~", b"\xff")
+
+    assert ordinary.read(raw) is None
+
+
+# A head that has come before is known by its bytes (`copilot_site.heads`).
+
+
+def test_a_known_head_serves_bodies_of_every_length(gateway: Gateway, line: Line) -> None:
+    for length in (1, 700, 3, 9_000, 1):
+        line.socket.sendall(plain(gateway, body("x" * length)))
+        assert line.read()[0] == 200
+
+
+def test_a_known_head_with_a_body_that_comes_in_parts(gateway: Gateway, line: Line) -> None:
+    line.socket.sendall(plain(gateway, body("hello")))
+    assert line.read()[0] == 200
+    request = plain(gateway, body("hello " * 50))
+    for at in range(0, len(request), 97):
+        line.socket.sendall(request[at : at + 97])
+        time.sleep(0.002)
+
+    assert line.read()[0] == 200
+
+
+@pytest.mark.parametrize(
+    ("line_more", "status"),
+    [
+        ("origin: https://elsewhere.example", 403),
+        ("content-encoding: gzip", 415),
+        ("transfer-encoding: chunked", 400),
+        ("content-length: 3", 400),
+    ],
+)
+def test_a_head_that_differs_is_read_again(
+    gateway: Gateway, line: Line, line_more: str, status: int
+) -> None:
+    line.socket.sendall(plain(gateway, body("hello")))
+    assert line.read()[0] == 200
+
+    line.socket.sendall(plain(gateway, body("hello"), line_more))
+
+    assert line.read()[0] == status
+
+
+def test_the_host_of_a_known_head_is_checked_each_time(gateway: Gateway, line: Line) -> None:
+    wrong = plain(gateway, body("hello")).replace(b"host: 127.0.0.1", b"host: evil.example")
+    for _ in range(3):
+        line.socket.sendall(wrong)
+        assert line.read()[0] == 400
+
+
+def test_a_known_head_and_a_request_behind_it(gateway: Gateway, line: Line) -> None:
+    line.socket.sendall(plain(gateway, body("hello")))
+    line.read()
+
+    line.socket.sendall(plain(gateway, body("hello")) + plain(gateway, b"{"))
+
+    assert [line.read()[0], line.read()[0]] == [200, 400]
+
+
+def test_a_length_that_is_not_the_bodys_waits_for_the_rest(gateway: Gateway, line: Line) -> None:
+    content = body("hello")
+    line.socket.sendall(plain(gateway, content))
+    line.read()
+    request = plain(gateway, content)
+
+    line.socket.sendall(request[:-1])
+    line.socket.settimeout(0.3)
+    with pytest.raises(TimeoutError):
+        line.socket.recv(1)
+    line.socket.settimeout(10)
+    line.socket.sendall(request[-1:])
+
+    assert line.read()[0] == 200

@@ -90,9 +90,9 @@ def test_what_the_upstream_says_counts_more(db: None, make_record: MakeRecord) -
     entry = {"billing": {"token_prices": {"default": {"input_price": 100, "output_price": 1}}}}
     record = make_record(model_used="gpt-5.5", input_tokens=1_000, output_tokens=0)
 
-    pricing.apply_cost(record, None, entry)
+    pricing.apply_cost(record, None, pricing.listed_prices(entry))
     assert record.nano_aiu == 1 * NANO // 1000
-    pricing.apply_cost(record, 77, entry)
+    pricing.apply_cost(record, 77, pricing.listed_prices(entry))
     assert (record.nano_aiu, record.cost_source) == (77, "exact")
 
 

@@ -135,17 +135,17 @@ def test_what_the_upstream_said_is_exact(make_record: MakeRecord) -> None:
 @pytest.mark.parametrize("absurd", [None, -1, 10**30, "12", True])
 def test_what_it_did_not_say_is_estimated(absurd: Any, make_record: MakeRecord) -> None:
     record = make_record(input_tokens=10, output_tokens=1)
-    pricing.apply_cost(record, absurd, {"billing": {"token_prices": OPUS_5}})
+    pricing.apply_cost(record, absurd, pricing.catalog_prices(OPUS_5))
     assert (record.nano_aiu, record.cost_source) == (7_500_000, "estimated")
 
 
 @pytest.mark.parametrize("entry", [None, {}, {"billing": None}, {"billing": {"token_prices": 3}}])
 def test_no_price_or_no_token_means_no_cost(entry: Any, make_record: MakeRecord) -> None:
     unknown = make_record(model_used="mystery")
-    pricing.apply_cost(unknown, None, entry)
+    pricing.apply_cost(unknown, None, pricing.listed_prices(entry))
     assert (unknown.nano_aiu, unknown.cost_source) == (0, "none")
     unused = make_record(input_tokens=0, output_tokens=0)
-    pricing.apply_cost(unused, None, entry)
+    pricing.apply_cost(unused, None, pricing.listed_prices(entry))
     assert (unused.nano_aiu, unused.cost_source) == (0, "none")
 
 

@@ -63,6 +63,14 @@ def _message_fault(message: Any) -> Fault:
     return None
 
 
+_KNOBS = frozenset(
+    {
+        *("max_tokens", "max_completion_tokens", "temperature", "top_p", "presence_penalty"),
+        *("frequency_penalty", "n", "top_logprobs", "seed", "stop", "logprobs"),
+        *("parallel_tool_calls", "reasoning_effort", "user", "verbosity", "prompt_cache_key"),
+        *("response_format", "stream_options", "metadata"),
+    }
+)
 _NEED_CONTENT = frozenset({"system", "developer", "user"})
 
 
@@ -115,6 +123,8 @@ def _check_function(function: Any, where: str) -> None:
 
 
 def _check_knobs(body: Body) -> None:
+    if _KNOBS.isdisjoint(body):
+        return
     output_limit(body, "max_tokens")
     output_limit(body, "max_completion_tokens")
     number(body, "temperature", 0, 2)
@@ -128,6 +138,6 @@ def _check_knobs(body: Body) -> None:
     words = stop if isinstance(stop, list) else [stop or ""]
     if not all(isinstance(word, str) for word in words):
         raise refusal("stop", "a string or a list of strings")
-    flags(body, "logprobs", "parallel_tool_calls", "stream")
+    flags(body, "logprobs", "parallel_tool_calls")
     texts(body, "reasoning_effort", "user", "verbosity", "prompt_cache_key")
     mappings(body, "response_format", "stream_options", "metadata")

@@ -11,18 +11,24 @@ _INSTRUCTIONS: tuple[Role, ...] = ("system", "developer")
 def gist(body: dict[str, Any]) -> Gist:
     """Never raises: what is missing or of the wrong type counts as absent."""
     messages = _dicts(body.get("messages"))
-    first_user = next((m for m in messages if m.get("role") == "user"), {})
+    opening: list[str] | None = None
+    has_images = False
+    for message in messages:
+        if opening is None and message.get("role") == "user":
+            opening = _texts(message)
+        if type(message.get("content")) is list:
+            has_images = has_images or _has_image(message["content"])
     limit = _positive(body.get("max_completion_tokens"))
     effort = body.get("reasoning_effort")
     return Gist(
         last=_last(messages),
-        has_images=any(_has_image(m) for m in messages),
+        has_images=has_images,
         messages=len(messages),
         tools=len(_dicts(body.get("tools"))) or len(_dicts(body.get("functions"))),
         max_output_tokens=limit if limit is not None else _positive(body.get("max_tokens")),
         effort=effort if isinstance(effort, str) else None,
         conversation=_conversation(body),
-        opening="\n".join(_texts(first_user)),
+        opening="\n".join(opening or ()),
     )
 
 
@@ -40,13 +46,17 @@ def _last(messages: list[dict[str, Any]]) -> Literal["user", "tool", "assistant"
 
 def _is_reminder(message: dict[str, Any]) -> bool:
     """Whether all that the message holds was put there by the client program, not by a person."""
-    texts = _texts(message)
     content = message.get("content")
+    if isinstance(content, str):
+        return _reminds(content)
+    texts = _texts(message)
     parts = len(content) if isinstance(content, list) else 1
-    return len(texts) == parts > 0 and all(
-        text.startswith("<system-reminder>") and text.endswith("</system-reminder>")
-        for text in map(str.strip, texts)
-    )
+    return len(texts) == parts > 0 and all(map(_reminds, texts))
+
+
+def _reminds(text: str) -> bool:
+    text = text.strip()
+    return text.startswith("<system-reminder>") and text.endswith("</system-reminder>")
 
 
 def _texts(message: dict[str, Any]) -> list[str]:
@@ -56,12 +66,13 @@ def _texts(message: dict[str, Any]) -> list[str]:
     return [part["text"] for part in _dicts(content) if isinstance(part.get("text"), str)]
 
 
-def _has_image(message: dict[str, Any]) -> bool:
-    content = message.get("content")
-    return isinstance(content, list) and any(p.get("type") == "image_url" for p in _dicts(content))
+def _has_image(content: list[Any]) -> bool:
+    return any(part.get("type") == "image_url" for part in _dicts(content))
 
 
 def _conversation(body: dict[str, Any]) -> str | None:
+    if "prompt_cache_key" not in body and "metadata" not in body:
+        return None
     metadata = body.get("metadata")
     metadata = metadata if isinstance(metadata, dict) else {}
     for value in (body.get("prompt_cache_key"), metadata.get("session_id")):

@@ -110,6 +110,8 @@ def stop_reason(word: str | None, *, calls: bool, only_refusal: bool) -> StopRea
 
 def count(value: Any, ceiling: int = MAX_TOKENS) -> int | None:
     """A reported number within 0..ceiling, None when it is not a number."""
+    if type(value) is int and 0 <= value <= ceiling:
+        return value
     if isinstance(value, bool) or not isinstance(value, int | float):
         return None
     return int(min(max(value, 0), ceiling))
@@ -126,7 +128,9 @@ def merge_usage(known: Usage | None, chunk: dict[str, Any]) -> Usage | None:
     if tokens is None and nano is None:
         return known
     merged = tokens or known or Usage()
-    if nano is None and known is not None:
+    if nano is None:
+        if known is None:
+            return merged
         nano = known.nano_aiu
     return Usage(
         input_tokens=merged.input_tokens,

@@ -10,7 +10,7 @@ from typing import Any, Final
 from proxy.errors import InvalidRequest
 from proxy.formats.canonical import ModelFacts
 from proxy.upstream.quirks import chat_completions, messages, responses
-from proxy.upstream.quirks.body import Quirk, QuirkContext
+from proxy.upstream.quirks.body import WATCHED, Quirk, QuirkContext, fields_within
 from proxy.upstream.quirks.messages import has_system_message, needed_betas
 from proxy.upstream.quirks.tools import has_deferred_marker
 
@@ -24,6 +24,14 @@ QUIRKS: Final[dict[str, tuple[Quirk, ...]]] = {
     "embeddings": (),
 }
 
+_WATCHED: Final = {
+    endpoint: frozenset[str]().union(*[WATCHED[quirk] for quirk in quirks if quirk in WATCHED])
+    for endpoint, quirks in QUIRKS.items()
+}
+_ALWAYS_AWAKE: Final = {
+    endpoint: tuple(quirk for quirk in quirks if quirk not in WATCHED)
+    for endpoint, quirks in QUIRKS.items()
+}
 MAX_TOOLS: Final = 128
 
 
@@ -34,7 +42,13 @@ def apply(
 
     What they took away of the client's own wishes stands in `context.dropped` afterwards.
     """
-    return [quirk.__name__ for quirk in QUIRKS.get(endpoint, ()) if quirk(body, model, context)]
+    quirks = QUIRKS.get(endpoint, ())
+    names = fields_within(body)
+    if _WATCHED.get(endpoint, frozenset()).isdisjoint(names):
+        awake = _ALWAYS_AWAKE.get(endpoint, ())
+    else:
+        awake = tuple([q for q in quirks if not (q in WATCHED and WATCHED[q].isdisjoint(names))])
+    return [quirk.__name__ for quirk in awake if quirk(body, model, context)]
 
 
 def look_at_all(

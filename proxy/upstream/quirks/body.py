@@ -32,6 +32,39 @@ class QuirkContext(Struct, kw_only=True):
 
 Quirk = Callable[[dict[str, Any], ModelFacts, QuirkContext], bool]
 
+# The fields without which a quirk has nothing to do; of a quirk that is not here, nobody has said.
+WATCHED: Final[dict[Quirk, frozenset[str]]] = {}
+
+
+def watches(*names: str) -> Callable[[Quirk], Quirk]:
+    """Run the quirk only where one of these fields stands: see `fields_within`."""
+
+    def mark(quirk: Quirk) -> Quirk:
+        WATCHED[quirk] = frozenset(names)
+        return quirk
+
+    return mark
+
+
+def fields_within(body: dict[str, Any]) -> set[str]:
+    """The names of all fields of a body, of its messages, items and tools, and of what these hold.
+
+    To look once at all of them costs less than one quirk that finds nothing to do.
+    """
+    names = set(body)
+    for entries in (body.get("messages"), body.get("input"), body.get("tools")):
+        for entry in dicts_of(entries):
+            names.update(entry)
+            for inner in entry.values():
+                if type(inner) is str:
+                    continue
+                if type(inner) is dict:
+                    names.update(inner)
+                elif type(inner) is list:
+                    names.update(*[part for part in inner if type(part) is dict])
+    return names
+
+
 # Efforts from little to much. Catalogs list a part of them, clients ask for any.
 EFFORTS: Final = ("none", "minimal", "low", "medium", "high", "xhigh", "max")
 
@@ -69,6 +102,8 @@ def drop_unknown(
     body: dict[str, Any], context: QuirkContext, *, known: frozenset[str], silent: frozenset[str]
 ) -> bool:
     """Hold the top level against an allow-list. `silent` fields change no answer: not disclosed."""
+    if body.keys() <= known:
+        return False
     gone = keep_fields(body, known)
     context.drop(*(str(name)[:40] for name in gone if name not in silent))
     return bool(gone)

@@ -12,6 +12,7 @@ from proxy.upstream.quirks.body import (
     drop_unknown,
     integer,
     pop_fields,
+    watches,
 )
 from proxy.upstream.quirks.replays import foreign_opaque
 
@@ -64,6 +65,7 @@ MAX_CACHE_MARKERS: Final = 4
 CACHE_FIELD: Final = "copilot_cache_control"
 
 
+@watches(*REFUSED_FIELDS)
 def refused_fields(body: dict[str, Any], model: ModelFacts, context: QuirkContext) -> bool:
     """Copilot keeps no answers and sells no service tiers: these fields are refused.
 
@@ -75,6 +77,7 @@ def refused_fields(body: dict[str, Any], model: ModelFacts, context: QuirkContex
     return bool(gone)
 
 
+@watches(*ANTHROPIC_FIELDS)
 def anthropic_fields(body: dict[str, Any], model: ModelFacts, context: QuirkContext) -> bool:
     """Copilot refuses Anthropic's own fields here, also for Claude models.
 
@@ -96,6 +99,7 @@ def unknown_fields(body: dict[str, Any], model: ModelFacts, context: QuirkContex
     return drop_unknown(body, context, known=KNOWN_FIELDS, silent=SILENT_FIELDS)
 
 
+@watches("cache_control", CACHE_FIELD)
 def cache_markers(body: dict[str, Any], model: ModelFacts, context: QuirkContext) -> bool:
     """Here the prompt cache marker is `copilot_cache_control`, on a message or tool, at most four.
 
@@ -130,8 +134,10 @@ def prompt_cache(body: dict[str, Any], model: ModelFacts, context: QuirkContext)
     the head and the last two turns of the user. Seen 2026-03-28.
     Source: docs/upstream.md#prompt-cache. Remove when the upstream caches by itself.
     """
-    tools, messages = list(dicts_of(body.get("tools"))), list(dicts_of(body.get("messages")))
-    if model.vendor.lower() != "anthropic" or any(CACHE_FIELD in c for c in (*tools, *messages)):
+    if model.vendor.lower() != "anthropic":
+        return False
+    tools, messages = dicts_of(body.get("tools")), dicts_of(body.get("messages"))
+    if any(CACHE_FIELD in carrier for carrier in (*tools, *messages)):
         return False
     head = list(takewhile(lambda m: m.get("role") in ("system", "developer"), messages))
     turns = [
@@ -145,6 +151,7 @@ def prompt_cache(body: dict[str, Any], model: ModelFacts, context: QuirkContext)
     return bool(ends)
 
 
+@watches("reasoning_content", "reasoning", "reasoning_details")
 def reasoning_history(body: dict[str, Any], model: ModelFacts, context: QuirkContext) -> bool:
     """Copilot's reasoning is `reasoning_text`; clients replay what we showed, `reasoning_content`.
 
@@ -167,6 +174,7 @@ def reasoning_history(body: dict[str, Any], model: ModelFacts, context: QuirkCon
     return acted
 
 
+@watches("tools", "tool_choice", "parallel_tool_calls")
 def idle_tool_fields(body: dict[str, Any], model: ModelFacts, context: QuirkContext) -> bool:
     """An empty `tools`, and what speaks of tools without any, is answered with 400.
 
@@ -222,6 +230,7 @@ def output_limit_name(body: dict[str, Any], model: ModelFacts, context: QuirkCon
     return True
 
 
+@watches("reasoning_effort")
 def effort(body: dict[str, Any], model: ModelFacts, context: QuirkContext) -> bool:
     """Copilot answers 400 `invalid_reasoning_effort` to an effort that the model does not list.
 

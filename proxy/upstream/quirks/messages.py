@@ -18,6 +18,7 @@ from proxy.upstream.quirks.body import (
     integer,
     keep_fields,
     pop_fields,
+    watches,
 )
 from proxy.upstream.quirks.replays import foreign_thinking
 from proxy.upstream.quirks.thinking import THINKING_QUIRKS
@@ -86,6 +87,7 @@ def needed_betas(body: dict[str, Any]) -> set[str]:
     return needed
 
 
+@watches("system")
 def billing_line(body: dict[str, Any], model: ModelFacts, context: QuirkContext) -> bool:
     """Claude Code's billing line changes with each request and defeats Copilot's prompt cache.
 
@@ -106,6 +108,7 @@ def billing_line(body: dict[str, Any], model: ModelFacts, context: QuirkContext)
     return acted
 
 
+@watches(*REFUSED_FIELDS)
 def refused_fields(body: dict[str, Any], model: ModelFacts, context: QuirkContext) -> bool:
     """Copilot answers 400 `Extra inputs are not permitted` to `service_tier`, `inference_geo`.
 
@@ -117,6 +120,7 @@ def refused_fields(body: dict[str, Any], model: ModelFacts, context: QuirkContex
     return bool(gone)
 
 
+@watches("output_format")
 def output_format(body: dict[str, Any], model: ModelFacts, context: QuirkContext) -> bool:
     """`output_format` is an older place of `output_config.format`, under a beta of its own.
 
@@ -303,6 +307,7 @@ def prompt_cache(body: dict[str, Any], model: ModelFacts, context: QuirkContext)
     return bool(marked)
 
 
+@watches("context_management")
 def context_management(body: dict[str, Any], model: ModelFacts, context: QuirkContext) -> bool:
     """`context_management: Extra inputs are not permitted` (400) without its beta.
 

@@ -11,7 +11,7 @@ from typing import Any, Final
 
 from proxy.formats.canonical import ModelFacts
 from proxy.formats.messages.wrapping import SIGNATURE_PREFIX
-from proxy.upstream.quirks.body import QuirkContext, dicts_of, pop_from_each
+from proxy.upstream.quirks.body import QuirkContext, dicts_of, pop_from_each, watches
 
 # The name under which left-out reasoning is disclosed, whatever the endpoint calls it.
 DISCLOSED: Final = "thinking"
@@ -47,6 +47,7 @@ def foreign_items(body: dict[str, Any], model: ModelFacts, context: QuirkContext
     return acted
 
 
+@watches("reasoning_opaque")
 def foreign_opaque(body: dict[str, Any], model: ModelFacts, context: QuirkContext) -> bool:
     """`reasoning_opaque` of a model behind another endpoint means nothing here.
 

@@ -14,6 +14,7 @@ from proxy.upstream.quirks.body import (
     integer,
     pop_fields,
     pop_from_each,
+    watches,
 )
 from proxy.upstream.quirks.replays import foreign_items
 
@@ -53,8 +54,10 @@ REFUSED_FIELDS: Final = ("service_tier", "safety_identifier")
 STORED_FIELDS: Final = ("previous_response_id", "conversation", "prompt", "background")
 IMAGE_DETAILS: Final = frozenset({"low", "high", "auto"})
 MIN_OUTPUT_TOKENS: Final = 16
+ITEM_METADATA: Final = "internal_chat_message_metadata_passthrough"
 
 
+@watches(*STORED_FIELDS)
 def unused_store(body: dict[str, Any], model: ModelFacts, context: QuirkContext) -> bool:
     """Copilot keeps nothing, and refuses some of the fields about it even when they say nothing.
 
@@ -68,6 +71,7 @@ def unused_store(body: dict[str, Any], model: ModelFacts, context: QuirkContext)
     return bool(empty)
 
 
+@watches(*REFUSED_FIELDS)
 def refused_fields(body: dict[str, Any], model: ModelFacts, context: QuirkContext) -> bool:
     """Copilot answers 400 to `service_tier` and `safety_identifier`.
 
@@ -103,6 +107,7 @@ def store(body: dict[str, Any], model: ModelFacts, context: QuirkContext) -> boo
     return True
 
 
+@watches("tools")
 def image_generation(body: dict[str, Any], model: ModelFacts, context: QuirkContext) -> bool:
     """Copilot answers 400 to the tool `image_generation`.
 
@@ -115,6 +120,7 @@ def image_generation(body: dict[str, Any], model: ModelFacts, context: QuirkCont
     return True
 
 
+@watches("id")
 def item_ids(body: dict[str, Any], model: ModelFacts, context: QuirkContext) -> bool:
     """Copilot refuses the ids of input items: `input item ID does not belong to this connection`.
 
@@ -167,16 +173,17 @@ def additional_tools(body: dict[str, Any], model: ModelFacts, context: QuirkCont
     return True
 
 
+@watches(ITEM_METADATA)
 def item_metadata(body: dict[str, Any], model: ModelFacts, context: QuirkContext) -> bool:
     """Codex marks input items for OpenAI's own backend; Copilot knows no such field.
 
-    Seen 2026-11-20 in requests of Codex, as `internal_chat_message_metadata_passthrough`.
+    Seen 2026-11-20 in requests of Codex.
     Source: docs/upstream.md#responses-fields. Remove when Copilot is known to take it.
     """
-    name = "internal_chat_message_metadata_passthrough"
-    return pop_from_each(dicts_of(body.get("input")), name)
+    return pop_from_each(dicts_of(body.get("input")), ITEM_METADATA)
 
 
+@watches("detail")
 def image_details(body: dict[str, Any], model: ModelFacts, context: QuirkContext) -> bool:
     """Copilot takes the image details low, high and auto; clients also send `original`.
 
@@ -193,6 +200,7 @@ def image_details(body: dict[str, Any], model: ModelFacts, context: QuirkContext
     return acted
 
 
+@watches("max_output_tokens")
 def output_limit(body: dict[str, Any], model: ModelFacts, context: QuirkContext) -> bool:
     """Copilot answers 400 to `max_output_tokens` below 16, and takes the model's limit at most.
 
@@ -210,6 +218,7 @@ def output_limit(body: dict[str, Any], model: ModelFacts, context: QuirkContext)
     return given != asked
 
 
+@watches("reasoning")
 def effort(body: dict[str, Any], model: ModelFacts, context: QuirkContext) -> bool:
     """Copilot answers 400 `invalid_reasoning_effort` to an effort that the model does not list.
 

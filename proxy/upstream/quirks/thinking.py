@@ -3,7 +3,7 @@
 from typing import Any, Final
 
 from proxy.formats.canonical import ModelFacts
-from proxy.upstream.quirks.body import Quirk, QuirkContext, clamp_effort, dicts_of, integer
+from proxy.upstream.quirks.body import Quirk, QuirkContext, clamp_effort, dicts_of, integer, watches
 from proxy.upstream.quirks.replays import is_thoughtless_loop
 
 # The share of the model's largest budget that an effort stands for, in both directions.
@@ -13,6 +13,7 @@ USUAL_EFFORT: Final = "medium"
 MIN_BUDGET: Final = 1024
 
 
+@watches("thinking")
 def adaptive_only(body: dict[str, Any], model: ModelFacts, context: QuirkContext) -> bool:
     """400 `"thinking.type.enabled" is not supported for this model` where thinking is adaptive.
 
@@ -33,6 +34,7 @@ def adaptive_only(body: dict[str, Any], model: ModelFacts, context: QuirkContext
     return True
 
 
+@watches("thinking")
 def no_adaptive(body: dict[str, Any], model: ModelFacts, context: QuirkContext) -> bool:
     """400 `thinking: Input tag 'adaptive' found ...` on models that know budgets only.
 
@@ -55,6 +57,7 @@ def no_adaptive(body: dict[str, Any], model: ModelFacts, context: QuirkContext) 
     return True
 
 
+@watches("thinking")
 def thinking_budget(body: dict[str, Any], model: ModelFacts, context: QuirkContext) -> bool:
     """A budget below the model's minimum, above its maximum, or not below `max_tokens` is refused.
 
@@ -80,6 +83,7 @@ def thinking_budget(body: dict[str, Any], model: ModelFacts, context: QuirkConte
     return budget != asked
 
 
+@watches("output_config")
 def effort(body: dict[str, Any], model: ModelFacts, context: QuirkContext) -> bool:
     """`output_config.effort` is refused on models without efforts, and when it is not listed.
 
@@ -95,6 +99,7 @@ def effort(body: dict[str, Any], model: ModelFacts, context: QuirkContext) -> bo
     return True
 
 
+@watches("thinking")
 def thoughtless_loop(body: dict[str, Any], model: ModelFacts, context: QuirkContext) -> bool:
     """400 `Expected thinking or redacted_thinking, but found tool_use` where a budget is set.
 

@@ -4,12 +4,20 @@ from typing import Any, Final
 
 from proxy.formats.canonical import ModelFacts
 from proxy.formats.outlines import is_run
-from proxy.upstream.quirks.body import Quirk, QuirkContext, dicts_of, drop_tools, pop_from_each
+from proxy.upstream.quirks.body import (
+    Quirk,
+    QuirkContext,
+    dicts_of,
+    drop_tools,
+    pop_from_each,
+    watches,
+)
 
 DEFERRAL_BETA: Final = "advanced-tool-use-2025-11-20"
 DEFERRAL_BETAS: Final = frozenset({DEFERRAL_BETA, "tool-search-tool-2025-11-19"})
 
 
+@watches("tools")
 def web_search(body: dict[str, Any], model: ModelFacts, context: QuirkContext) -> bool:
     """Copilot answers 400 `The use of the web search tool is not supported.`
 
@@ -22,6 +30,7 @@ def web_search(body: dict[str, Any], model: ModelFacts, context: QuirkContext) -
     return True
 
 
+@watches("eager_input_streaming")
 def eager_input_streaming(body: dict[str, Any], model: ModelFacts, context: QuirkContext) -> bool:
     """`tools.N.custom.eager_input_streaming: Extra inputs are not permitted` (400).
 
@@ -34,6 +43,7 @@ def eager_input_streaming(body: dict[str, Any], model: ModelFacts, context: Quir
     return acted
 
 
+@watches("strict")
 def strict_tools(body: dict[str, Any], model: ModelFacts, context: QuirkContext) -> bool:
     """`tools[].strict` is refused when Vertex serves the call, and no call says who will.
 
@@ -46,6 +56,7 @@ def strict_tools(body: dict[str, Any], model: ModelFacts, context: QuirkContext)
     return acted
 
 
+@watches("input_schema")
 def tool_schemas(body: dict[str, Any], model: ModelFacts, context: QuirkContext) -> bool:
     """A tool's schema must say `type: object` and must not name its `$schema`.
 
@@ -62,6 +73,7 @@ def tool_schemas(body: dict[str, Any], model: ModelFacts, context: QuirkContext)
     return acted
 
 
+@watches("defer_loading")
 def deferral_beta(body: dict[str, Any], model: ModelFacts, context: QuirkContext) -> bool:
     """`defer_loading` is refused without a beta that allows it: the tools are then sent in full.
 
@@ -76,6 +88,7 @@ def deferral_beta(body: dict[str, Any], model: ModelFacts, context: QuirkContext
     return acted
 
 
+@watches("defer_loading")
 def all_deferred(body: dict[str, Any], model: ModelFacts, context: QuirkContext) -> bool:
     """400 `At least one tool must have defer_loading=false. All tools cannot be deferred.`
 
@@ -99,6 +112,7 @@ def has_deferred_marker(body: dict[str, Any]) -> bool:
     )
 
 
+@watches("defer_loading")
 def deferred_cache_marker(body: dict[str, Any], model: ModelFacts, context: QuirkContext) -> bool:
     """400 `Tool 't' cannot have both defer_loading=true and cache_control set.`
 

@@ -7,7 +7,7 @@ import pytest
 from proxy.formats.contract import Gist
 from proxy.upstream.initiator import DECISIONS, Decision, Traits, decide, traits
 
-CLAUDE_CODE = {"User-Agent": "claude-cli/2.1.328 (external, cli)"}
+CLAUDE_CODE = {"user-agent": "claude-cli/2.1.328 (external, cli)"}
 OPENCODE = {"user-agent": "opencode/1.18.33 ai-sdk/provider-utils/4.0.23 runtime/bun/1.3.14"}
 TITLE_SCHEMA = {"type": "object", "properties": {"title": {"type": "string"}}}
 
@@ -71,13 +71,13 @@ def test_rules_are_distinct_codes() -> None:
 @pytest.mark.parametrize(
     ("headers", "path", "body", "expected"),
     [
-        ({"X-Claude-Code-Agent-Id": "a1"}, "/v1/messages", {}, Traits(is_subagent=True)),
+        ({"x-claude-code-agent-id": "a1"}, "/v1/messages", {}, Traits(is_subagent=True)),
         ({"x-claude-code-agent-id": " "}, "/v1/messages", {}, Traits()),
         ({"x-openai-subagent": "review"}, "/v1/responses", {}, Traits(is_subagent=True)),
         ({"x-openai-subagent": "compact"}, "/v1/responses", {}, Traits(is_compaction=True)),
         # Codex 0.169 sums up by an ordinary request when the provider is one of the user's own.
         (
-            {"X-Codex-Turn-Metadata": '{"request_kind":"compaction","compaction":{}}'},
+            {"x-codex-turn-metadata": '{"request_kind":"compaction","compaction":{}}'},
             "/v1/responses",
             {},
             Traits(is_compaction=True),
