@@ -16,7 +16,6 @@ from copilot_site.broker_door import BrokerDoor
 from copilot_site.checks import refuse_weak_settings
 from copilot_site.door import Application, OwnPagesOnly, PageDoor
 from copilot_site.handler import GatewayHandler
-from copilot_site.handshake import answer_handshake
 from copilot_site.hardening import leave_no_core
 from copilot_site.lifespan import Lifespan
 from proxy.api import prefixes
@@ -63,7 +62,5 @@ async def application(scope: dict[str, Any], receive: Any, send: Any) -> None:
         await lifespan(scope, receive, send)
     elif scope["type"] == "http" and is_api(scope):
         await gateway(scope, receive, send)
-    elif scope["type"] == "websocket" and scope["path"].startswith(API_PREFIXES):
-        await answer_handshake(gateway, scope, receive, send)
     else:
         await pages(scope, receive, send)

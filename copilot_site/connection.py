@@ -7,8 +7,10 @@ timer for each connection and nothing for a request that arrives in one piece.
 
 import asyncio
 import logging
+import sys
 from typing import Any
 
+import httptools
 from django.http import HttpResponse
 from uvicorn.protocols.http.httptools_impl import (
     STATUS_LINE,
@@ -21,6 +23,9 @@ from proxy.api.errors import render
 from proxy.errors import GatewayError, InvalidRequest, RequestTimedOut
 
 logger = logging.getLogger(__name__)
+# Where websockets live: those of pages. The API has none.
+SOCKETS = b"/ws/"
+VERSIONS = ("1.1", "1.0")
 
 
 class PatientProtocol(HttpToolsProtocol):
@@ -33,6 +38,10 @@ class PatientProtocol(HttpToolsProtocol):
     def __init__(self, *arguments: Any, **options: Any) -> None:
         super().__init__(*arguments, **options)
         self.url = b""
+        # What arrived last: of a request that the parser cannot read it holds the path.
+        self._latest = b""
+        # What is to be read once more.
+        self._again = b""
         # Between the first byte of a request and the end of its head.
         self.is_in_head = False
         self._is_handed_over = False
@@ -56,10 +65,22 @@ class PatientProtocol(HttpToolsProtocol):
 
     def on_headers_complete(self) -> None:
         self.is_in_head = False
-        super().on_headers_complete()
+        if self.parser.get_http_version() not in VERSIONS or self.parser.get_method() == b"CONNECT":
+            raise ValueError("not for us")
+        if not self.parser.should_upgrade() or self._should_upgrade():
+            super().on_headers_complete()
+
+    def on_message_complete(self) -> None:
+        if not self.parser.should_upgrade():
+            super().on_message_complete()
 
     def data_received(self, data: bytes) -> None:
+        self._latest = data
         super().data_received(data)
+        while self._again:
+            self._latest, self._again = self._again, b""
+            super().data_received(self._latest)
+        self._latest = b""
         # Also after blank lines between two requests, which uvicorn takes for a sign of life.
         if self.is_in_head or self.is_between_requests():
             if self._head_since is None:
@@ -77,6 +98,23 @@ class PatientProtocol(HttpToolsProtocol):
             self._arrival_check = self.loop.call_later(
                 self.upload_timeout_s, self._look_for_arrivals
             )
+
+    def _should_upgrade(self) -> bool:
+        # A handshake on the API is answered as any other request: Codex waits for a 426.
+        return self.url.startswith(SOCKETS) and super()._should_upgrade()
+
+    def _unsupported_upgrade_warning(self) -> None:
+        """Go on in HTTP/1.1, as if nobody had asked: Java's client offers HTTP/2 with each request.
+
+        The parser has left the body out, and takes what follows for another protocol: another one
+        reads the request again, without the wish.
+        """
+        left = sys.exception()
+        assert isinstance(left, httptools.HttpParserUpgrade)
+        head = [self.parser.get_method(), b" ", self.url, b" HTTP/1.1\r\n"]
+        head += [b"%b: %b\r\n" % header for header in self.headers if header[0] != b"upgrade"]
+        self.parser = httptools.HttpRequestParser(self)
+        self._again = b"".join([*head, b"\r\n", self._latest[left.args[0] :]])
 
     def handle_websocket_upgrade(self) -> None:
         # From here on another protocol has the connection.
@@ -153,7 +191,8 @@ class PatientProtocol(HttpToolsProtocol):
 
     def refuse(self, error: GatewayError) -> None:
         """Answer with `error` and hang up."""
-        path = self.url.partition(b"?")[0].decode("latin-1")
+        url = self.url or b"".join(self._latest.split(b" ", 2)[1:2])
+        path = url.partition(b"?")[0].decode("latin-1")
         response = render(error, source_of(path))
         assert isinstance(response, HttpResponse)
         fixed = [b"%b: %b\r\n" % header for header in self.server_state.default_headers]

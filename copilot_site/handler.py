@@ -167,6 +167,8 @@ def check_host(request: LeanRequest) -> None:
     named = (request.plain_headers.get("host", ""), tuple(settings.ALLOWED_HOSTS))
     if named in _served_hosts:
         return
+    if not named[0] and request.scope["http_version"] != "1.0":
+        raise InvalidRequest("The request names no host.", code="bad_request")
     try:
         request.get_host()
     except DisallowedHost:
