@@ -16,6 +16,7 @@ from simulator.prompts import Prompt, Reply, compose
 from simulator.refusals import (
     CATALOGUE,
     JSON,
+    invalid_body,
     model_not_supported,
     text,
     unsupported_api,
@@ -103,7 +104,11 @@ async def answer(call: Call, leg: Leg) -> None:
     account = call.known_account
     if account.is_exhausted and is_premium(account, entry):
         raise CATALOGUE["quota_exceeded"]
-    generation = prepare(call, leg, entry, body)
+    try:
+        generation = prepare(call, leg, entry, body)
+    except (AttributeError, KeyError, TypeError, ValueError) as error:
+        # Types that the upstream checks and the simulator relies on.
+        raise invalid_body(f"Invalid body: {error}") from None
     streams = bool(body.get("stream")) != call.script.swap_streaming
     counted = [0]
     try:

@@ -47,7 +47,10 @@ def tool_of(body: Body) -> SearchTool | None:
 
     None also when a function of the client's own has the name: calls could not be told apart.
     """
-    tools = [tool for tool in body.get("tools") or () if isinstance(tool, dict)]
+    given = body.get("tools")
+    if not isinstance(given, list):
+        return None
+    tools = [tool for tool in given if isinstance(tool, dict)]
     wanted = [tool for tool in tools if is_search(tool)]
     if not wanted or any(tool.get("name") == NAME for tool in tools if not is_search(tool)):
         return None

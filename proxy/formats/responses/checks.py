@@ -50,6 +50,7 @@ def check(body: Body, *, counted: bool = False) -> None:
     texts(body, "instructions", "prompt_cache_key", "truncation", "user")
     mappings(body, "metadata", "reasoning", "text")
     listing(body, "include")
+    listing(body, "context_management")
 
 
 def _check_stored(body: Body) -> None:

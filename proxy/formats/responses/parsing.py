@@ -377,9 +377,11 @@ def _part(part: dict[str, Any], at: str, own: str) -> Block:
     kind = typed(rest.pop("type", None), str, f"{at}.type")
     match kind:
         case "input_text" | "output_text" | "text":
+            annotations = take(rest, "annotations", list, f"{at}.")
+            for index, annotation in enumerate(annotations or ()):
+                typed(annotation, dict, f"{at}.annotations[{index}]")
             block: Block = Text(
-                text=typed(rest.pop("text", None), str, f"{at}.text"),
-                annotations=take(rest, "annotations", list, f"{at}."),
+                text=typed(rest.pop("text", None), str, f"{at}.text"), annotations=annotations
             )
             if kind != own:
                 rest["type"] = kind
