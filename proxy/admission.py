@@ -52,7 +52,7 @@ gates = Gates()
 async def admit(exchange: Exchange, *, kind: str = "generation") -> None:
     """Pass all gates of the caller. `kind` is generation, embeddings or count_tokens."""
     take_room(exchange)
-    read_body(exchange)
+    await read_body(exchange)
     caller = exchange.caller
     exchange.kind = kind
     if caller.is_auditor:

@@ -22,6 +22,7 @@ from proxy import slowdown
 from proxy.errors import GatewayError
 from proxy.exchange import Exchange
 from proxy.placement import load, may_move, still_there
+from proxy.reading import breathe
 from proxy.routing import Route, cooldowns, unavailable
 from proxy.upstream.client import NotAnswered, UpstreamResponse, client
 from proxy.upstream.failures import UpstreamFault, read_failure, to_error
@@ -50,6 +51,7 @@ async def open_response(
     Raises the upstream's error.
     """
     payload = orjson.dumps(body)
+    await breathe(exchange)
     renewed = repeated = recovered = False
     credential = route.credential
     load.sit(exchange, route.account.id)

@@ -49,7 +49,7 @@ async def estimate(
     source = _format(body, asked.get("format"), path, headers)
     model = asked.get("model") or body.get("model") or _model_in(path)
     exchange = _exchange(caller, source, {**body, "model": model}, headers)
-    read_body(exchange)
+    await read_body(exchange)
     FORMATS[source].check(exchange.body, counted=True)
     policies.check(caller, exchange.model)
     entry = _entry(caller, exchange.model)

@@ -105,7 +105,8 @@ class Exchange(Struct, eq=False, kw_only=True):
     def begin(cls, request: HttpRequest, source: str, caller: Caller) -> "Exchange":
         exchange_id = new_id()
         headers = headers_of(request)
-        raw = request.body
+        # From here on it is the exchange's, which lets it go once it is read.
+        raw, request._body = request.body, b""
         record = Record(
             id=exchange_id,
             started_at=datetime.now(UTC),
@@ -197,6 +198,8 @@ class Exchange(Struct, eq=False, kw_only=True):
             recorder.finish(record)
             for listener in LISTENERS:
                 listener(record)
+        # Whoever still knows this exchange, until the collector comes by, holds no megabytes.
+        self.body, self.asked, self.raw, self.gist = {}, {}, b"", Gist()
 
     def abandon(self) -> None:
         """The answer will not be read any further: the client is gone.

@@ -30,7 +30,7 @@ from proxy.formats import FORMATS, embeddings
 from proxy.formats.canonical import Usage
 from proxy.formats.contract import Format
 from proxy.formats.outlines import decode_runs, write_runs
-from proxy.reading import read_in_full
+from proxy.reading import breathe, read_in_full
 from proxy.reasoning_memory import memory
 from proxy.relay import Relay, Spent, outcome_of, read_json
 from proxy.routing import Route, elsewhere, pick
@@ -90,6 +90,7 @@ async def answer(exchange: Exchange) -> HttpResponseBase:
     await approval.ask_person(exchange)
     route = await pick(exchange)
     estimates.note(exchange, route.entry)
+    await breathe(exchange)
     route, upstream = await answered(exchange, route)
     step = relay if exchange.search is None else searching
     response = await step(exchange, route, upstream)
@@ -103,6 +104,7 @@ async def answered(exchange: Exchange, route: Route) -> tuple[Route, UpstreamRes
     while True:
         await admit_to_seat(exchange, route.account, route.entry.id)
         body, betas = prepare(exchange, route)
+        await breathe(exchange)
         if not exchange.record.attempts:
             exchange.open_record()
         try:

@@ -45,7 +45,7 @@ async def rehearse(caller: Caller, wish: Json) -> Json:
     steps: Json = {"format": exchange.source}
     step = "read"
     try:
-        read_body(exchange)
+        await read_body(exchange)
         policies.check(exchange.caller, exchange.model)
         steps["initiator"] = _initiator(exchange)
         step = "parse"

@@ -15,7 +15,12 @@ NO_RETRY_STATUSES = frozenset({400, 401, 402, 403, 404, 405, 413, 415, 422})
 
 
 def render(error: GatewayError, source: str) -> HttpResponse:
-    """The answer for an error, in the format `source`."""
+    """The answer for an error, in the format `source`.
+
+    What the error was raised through is let go: those frames know the error, so that they and the
+    bodies in them, megabytes each, would stay until the collector comes by.
+    """
+    error.__traceback__ = error.__context__ = error.__cause__ = None
     body = FORMATS[source].error_body(error, error.request_id or f"req_{secrets.token_hex(12)}")
     response = HttpResponse(
         orjson.dumps(body), status=error.status, content_type="application/json"

@@ -98,3 +98,10 @@ def files_of(pid: int) -> int:
 def loop_cpu_s(pid: int) -> float:
     """Processor time of the main thread, which is the event loop's."""
     return int(Path(f"/proc/{pid}/task/{pid}/schedstat").read_text().split()[0]) / 1e9
+
+
+def memory_kib(pid: int) -> int:
+    """What the process holds of the machine's memory."""
+    found = re.search(r"VmRSS:\s+(\d+)", Path(f"/proc/{pid}/status").read_text())
+    assert found is not None
+    return int(found[1])
