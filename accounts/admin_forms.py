@@ -14,6 +14,7 @@ from accounts.forms import NANO_PER_CREDIT
 from accounts.hosts import known_host
 from accounts.installations import UnusableKey
 from accounts.key_forms import GRACES, DayForm
+from accounts.members import is_taken
 from accounts.models import (
     Account,
     ApiKey,
@@ -116,7 +117,7 @@ class MemberForm(LimitedForm):
 
     def clean_username(self) -> str:
         name = str(self.cleaned_data["username"])
-        if Member.objects.filter(username__iexact=name).exclude(pk=self.instance.pk).exists():
+        if name.lower() != self.instance.username.lower() and is_taken(name):
             raise ValidationError(_("Somebody has this name already."))
         return name
 

@@ -35,7 +35,10 @@ class Seat(Protocol):
 
 
 def is_loopback(host: str) -> bool:
-    return host in LOOPBACK or host.endswith(".localhost") or host.startswith("127.")
+    if host in LOOPBACK or host.endswith(".localhost"):
+        return True
+    # Numbers only: `127.evil.example` is a name of somebody's.
+    return host.startswith("127.") and host.replace(".", "").isdecimal()
 
 
 def client_address(meta: Mapping[str, Any]) -> str:

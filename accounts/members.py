@@ -1,4 +1,4 @@
-"""Members: the one person of solo mode."""
+"""Members: the one person of solo mode, and the names that nobody else may take."""
 
 from django.db import IntegrityError
 
@@ -6,6 +6,13 @@ from accounts import audit
 from accounts.models import Member
 
 SOLO_USERNAME = "owner"
+# The audit log names the gateway itself and its commands by these; `owner` is found by its name.
+RESERVED = frozenset({SOLO_USERNAME, audit.GATEWAY, "terminal", "manage.py", "canary", "system"})
+
+
+def is_taken(name: str) -> bool:
+    """Whether nobody may come under this name: somebody has it, or it is one of the gateway's own."""
+    return name.lower() in RESERVED or Member.objects.filter(username__iexact=name).exists()
 
 
 def solo_member() -> Member:

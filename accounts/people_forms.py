@@ -13,6 +13,7 @@ from django.utils.translation import gettext_lazy as _
 from accounts import acceptable_use, hours, invites
 from accounts.forms import MAX_CREDITS, NANO_PER_CREDIT
 from accounts.invites import Newcomer
+from accounts.members import is_taken
 from accounts.models import BudgetRaise, Effort, Member, Pool, Role, Team
 
 MAX_COUNT: Final = 2_000_000_000
@@ -46,7 +47,7 @@ class JoinForm(forms.Form):
 
     def clean_username(self) -> str:
         name = str(self.cleaned_data["username"])
-        if Member.objects.filter(username__iexact=name).exists():
+        if is_taken(name):
             raise ValidationError(_("Somebody has this name already."))
         return name
 

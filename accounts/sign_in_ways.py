@@ -10,13 +10,18 @@ from typing import Any
 
 from allauth.socialaccount.adapter import get_adapter
 from allauth.socialaccount.providers.github.views import oauth2_login as github_login
-from allauth.socialaccount.providers.openid_connect.views import login
 from django.core.exceptions import PermissionDenied
-from django.http import HttpRequest, HttpResponseBase
+from django.http import HttpRequest, HttpResponseBase, QueryDict
 from django.shortcuts import redirect
 from requests import RequestException
 
+from accounts import oidc
+
 logger = logging.getLogger(__name__)
+# What a link may say of a sign-in. allauth would take scopes and parameters for the provider, too:
+# a link of anybody's could then ask people to agree to more than this gateway wants.
+MAY_SAY = ("process", "next")
+PROCESSES = ("login", "connect")
 
 
 @dataclass(frozen=True, slots=True)
@@ -45,9 +50,18 @@ def from_our_pages(view: Callable[..., HttpResponseBase]) -> Callable[..., HttpR
         site = request.headers.get("Sec-Fetch-Site", "same-origin")
         if request.GET.get("process") == "connect" and site not in ("same-origin", "none"):
             raise PermissionDenied
+        request.GET = _as_asked(request.GET)  # type: ignore[assignment]
         return view(request, *args, **kwargs)
 
     return inner
+
+
+def _as_asked(query: QueryDict) -> QueryDict:
+    kept = QueryDict(mutable=True)
+    for name in MAY_SAY:
+        if name in query and (name != "process" or query[name] in PROCESSES):
+            kept[name] = str(query[name])
+    return kept
 
 
 to_github = from_our_pages(github_login)
@@ -57,8 +71,7 @@ to_github = from_our_pages(github_login)
 def to_oidc(request: HttpRequest, provider_id: str) -> HttpResponseBase:
     """To the provider. Its discovery document is read first, which may fail."""
     try:
-        answer: HttpResponseBase = login(request, provider_id)
+        return oidc.login(request, provider_id)
     except (RequestException, KeyError, ValueError) as error:
         logger.warning("the identity provider cannot be asked: %r", error)
         return redirect("/dashboard/sign-in/?sso=away")
-    return answer

@@ -5,6 +5,7 @@ known, were invited, or when a mapped group, the GitHub organisation or the e-ma
 name or an address that is somebody else's already never opens that one's account.
 """
 
+import itertools
 import logging
 import re
 from collections.abc import Iterable
@@ -20,6 +21,7 @@ from allauth.socialaccount.models import SocialAccount, SocialLogin
 from allauth.socialaccount.providers.github.views import GitHubOAuth2Adapter
 from django.conf import settings
 from django.contrib.auth import logout
+from django.core.exceptions import ValidationError
 from django.db import transaction
 from django.http import HttpRequest, HttpResponse, HttpResponseBase, HttpResponseRedirect
 from django.shortcuts import redirect, render
@@ -29,7 +31,9 @@ from accounts import audit, groups, invites, roles
 from accounts.access import address_of
 from accounts.groups import Grant
 from accounts.invites import InviteEnded, Newcomer
+from accounts.members import is_taken
 from accounts.models import Invite, Member
+from accounts.oidc import HOW_IN_SESSION
 
 logger = logging.getLogger(__name__)
 
@@ -70,6 +74,7 @@ class People(DefaultAccountAdapter):  # type: ignore[misc]
         said = get_authentication_records(request, user)
         by = [str(record.get("provider") or record["method"]) for record in said]
         detail = {"by": by[0] if by else "password"} | ({"then": by[1:]} if by[1:] else {})
+        detail |= request.session.pop(HOW_IN_SESSION, {})
         audit.record(user, "member.signed_in", user, detail, address_of(request))
         if user.is_managed:
             # The provider is asked again soon: who has left it does not stay here for weeks.
@@ -86,6 +91,11 @@ class Providers(DefaultSocialAccountAdapter):  # type: ignore[misc]
 
     def send_notification_mail(self, *args: Any, **kwargs: Any) -> None:
         """See `People`."""
+
+    def validate_disconnect(self, account: SocialAccount, accounts: Any) -> None:
+        """Who belongs by a provider's word keeps that identity: another could not say when they left."""
+        if account.user.is_managed and _manages(account, account.user):
+            raise ValidationError(_("This identity says that you belong here; it stays."))
 
     def pre_social_login(self, request: HttpRequest, sociallogin: SocialLogin) -> None:
         if sociallogin.state.get("process") == "connect":
@@ -115,11 +125,16 @@ def _welcome_back(request: HttpRequest, sociallogin: SocialLogin, names: set[str
     account: SocialAccount = sociallogin.account
     grant = groups.grant_of(names)
     address = address_of(request)
-    if grant.is_mapped and not member.is_managed and not member.has_usable_password():
+    is_first = _manages(account, member)
+    may_be_managed = grant.is_mapped and is_first and not member.has_usable_password()
+    if may_be_managed and not member.is_managed:
         member.is_managed = True
         member.save(update_fields=["is_managed", "updated_at"])
-    if not member.is_managed or not _manages(account, member):
+    if not member.is_managed:
         return
+    if not is_first:
+        # The provider by which they belong would not be asked whether they still do.
+        raise ImmediateHttpResponse(HttpResponseRedirect("/dashboard/sign-in/?sso=only"))
     if not _is_let_in(account.provider, grant, names):
         _leave(request, member, address)
     if member.left_at is not None:
@@ -211,8 +226,10 @@ def _is_let_in(provider: str, grant: Grant, names: set[str]) -> bool:
 def _is_of_our_domain(sociallogin: SocialLogin) -> bool:
     """An address that the provider has verified, of a domain that the settings name."""
     domains = {domain.lower().lstrip("@") for domain in settings.GATEWAY_SSO_DOMAINS}
+    # Some providers write words: `false` is one, too.
     return any(
-        each.verified and each.email.rpartition("@")[2].lower() in domains
+        (each.verified is True or each.verified == "true")
+        and each.email.rpartition("@")[2].lower() in domains
         for each in sociallogin.email_addresses
     )
 
@@ -231,7 +248,8 @@ def groups_of(sociallogin: SocialLogin) -> set[str]:
     found: set[str] = set()
     for part in (said.get("id_token"), said.get("userinfo"), said):
         found |= _named(_claim(part, settings.GATEWAY_OIDC_GROUPS_CLAIM))
-    return found
+    # Only GitHub says who belongs to an organisation of GitHub, however a group is called elsewhere.
+    return {name for name in found if not name.lower().startswith(f"{GITHUB}:")}
 
 
 def _claim(said: Any, path: str) -> Any:
@@ -288,15 +306,5 @@ def _newcomer(sociallogin: SocialLogin) -> Newcomer:
 def free_name(wish: str) -> str:
     """`wish` as a user name, with a number behind it when somebody has it."""
     name = re.sub(r"[^\w.@+-]+", "-", wish).strip("-")[: MAX_NAME_CHARS - 8] or _("member")
-    taken = {
-        each.lower()
-        for each in Member.objects.filter(username__istartswith=name).values_list(
-            "username", flat=True
-        )
-    }
-    if name.lower() not in taken:
-        return name
-    number = 2
-    while f"{name}-{number}".lower() in taken:
-        number += 1
-    return f"{name}-{number}"
+    candidates = (name if number == 1 else f"{name}-{number}" for number in itertools.count(1))
+    return next(each for each in candidates if not is_taken(each))

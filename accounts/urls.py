@@ -2,11 +2,10 @@
 
 from allauth.account import views as allauth_views
 from allauth.socialaccount import views as provider_views
-from allauth.socialaccount.providers.openid_connect import views as oidc_views
 from django.urls import include, path
 from django.views.generic import RedirectView
 
-from accounts import own_views, people_views, sign_in_ways, views
+from accounts import oidc, own_views, people_views, sign_in_ways, views
 
 # What allauth's flows need, under our addresses; its sign-up and e-mail pages are not there.
 sign_in_urls = [
@@ -24,7 +23,7 @@ sign_in_urls = [
     path("github/login/", sign_in_ways.to_github, name="github_login"),
     path("", include("allauth.socialaccount.providers.github.urls")),
     path("<str:provider_id>/login/", sign_in_ways.to_oidc, name="openid_connect_login"),
-    path("<str:provider_id>/login/callback/", oidc_views.callback, name="openid_connect_callback"),
+    path("<str:provider_id>/login/callback/", oidc.callback, name="openid_connect_callback"),
 ]
 
 urlpatterns = [

@@ -184,6 +184,8 @@ AUTH_PASSWORD_VALIDATORS.append({"NAME": "accounts.passwords.NotOurOwnWords"})
 # Sign-in at an OIDC provider or GitHub, and second factors. Set-up: docs/team.md.
 GATEWAY_OIDC_ISSUER = url("GATEWAY_OIDC_ISSUER", "")
 GATEWAY_OIDC_GROUPS_CLAIM = env.str("GATEWAY_OIDC_GROUPS_CLAIM", default="groups")
+# Strengths of a sign-in (`acr`) that the provider is asked for, and of which it must name one.
+GATEWAY_OIDC_ACR: list[str] = env.list("GATEWAY_OIDC_ACR", default=[])
 GATEWAY_GITHUB_ORG = env.str("GATEWAY_GITHUB_ORG", default="")
 # Domains of e-mail addresses whose owners may join without an invite, if the provider verified them.
 GATEWAY_SSO_DOMAINS = env.list("GATEWAY_SSO_DOMAINS", default=[])

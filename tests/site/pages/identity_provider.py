@@ -5,6 +5,7 @@ import hashlib
 import json
 import threading
 import time
+from collections.abc import Callable
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from typing import Any
 from urllib.parse import parse_qs, urlencode, urlsplit
@@ -24,6 +25,13 @@ class Provider:
         self.person: dict[str, Any] = {}
         self.orgs: list[str] = []
         self.is_down = False
+        # What a provider that lies, or somebody in between, changes.
+        self.issuer = ""
+        self.document: dict[str, Any] = {}
+        self.forge: Callable[[dict[str, Any]], dict[str, Any]] | None = None
+        self.signing_key: Any = self.key
+        self.algorithm = "RS256"
+        self.last_token = ""
         self.codes: dict[str, dict[str, str]] = {}
         provider = self
 
@@ -75,12 +83,13 @@ class Provider:
 
     def _discovery(self) -> dict[str, Any]:
         return {
-            "issuer": self.url,
+            "issuer": self.issuer or self.url,
             "authorization_endpoint": f"{self.url}/authorize",
             "token_endpoint": f"{self.url}/token",
             "userinfo_endpoint": f"{self.url}/userinfo",
             "jwks_uri": f"{self.url}/jwks",
             "token_endpoint_auth_methods_supported": ["client_secret_post"],
+            **self.document,
         }
 
     def _token(self, handler: BaseHTTPRequestHandler, given: dict[str, str]) -> None:
@@ -96,7 +105,12 @@ class Provider:
         claims = self.person | {"iss": self.url, "aud": CLIENT_ID, "iat": now, "exp": now + 60}
         if "nonce" in asked:
             claims["nonce"] = asked["nonce"]
-        id_token = jwt.encode(claims, self.key, algorithm="RS256", headers={"kid": "one"})
+        if self.forge is not None:
+            claims = self.forge(claims)
+        id_token = jwt.encode(
+            claims, self.signing_key, algorithm=self.algorithm, headers={"kid": "one"}
+        )
+        self.last_token = id_token
         answer = {"access_token": "access", "token_type": "Bearer", "id_token": id_token}
         return _send(handler, 200, answer)
 
