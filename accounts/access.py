@@ -18,8 +18,9 @@ from django.shortcuts import redirect
 from django.utils import timezone
 from django.utils.cache import patch_vary_headers
 
+from accounts import audit
 from accounts.hosts import client_address
-from accounts.models import Member
+from accounts.models import Member, SignInLink
 
 P = ParamSpec("P")
 View = Callable[Concatenate[HttpRequest, P], HttpResponseBase]
@@ -67,7 +68,7 @@ def read_zone(name: str) -> tzinfo | None:
 
 
 def sign_in(request: HttpRequest, member: Member) -> None:
-    """Begin a session under a new id, for who came by a link: it stands for every factor."""
+    """Begin a session under a new id, for who came by the terminal's link: it stands for every factor."""
     from allauth.account.internal.flows.login import record_authentication
 
     record_authentication(request, member, method="link")
@@ -85,14 +86,26 @@ def _by_link(request: HttpRequest) -> HttpResponseBase | None:
     del query["signin"]
     clean = f"{request.path}?{query.urlencode()}" if query else request.path
     address = address_of(request)
-    member = None if tries.LINK.are_used_up(address) else links.redeem(token)
-    if member is not None:
-        sign_in(request, member)
-        return HttpResponseRedirect(clean)
+    link = None if tries.LINK.are_used_up(address) else links.redeem(token)
+    if link is not None:
+        return _arrive(request, link, clean, address)
     tries.LINK.count(address)
     if request.user.is_authenticated:
         return HttpResponseRedirect(clean)
     return redirect("/dashboard/sign-in/?link=ended")
+
+
+def _arrive(request: HttpRequest, link: SignInLink, target: str, address: str) -> HttpResponseBase:
+    if not link.asks_factor:
+        audit.record(link.member, "member.signed_in", link.member, {"by": "link"}, address)
+        sign_in(request, link.member)
+        return HttpResponseRedirect(target)
+    from allauth.account.internal.flows.login import perform_login, record_authentication
+    from allauth.account.models import Login
+
+    record_authentication(request, link.member, method="link")
+    answer: HttpResponseBase = perform_login(request, Login(user=link.member, redirect_url=target))
+    return answer
 
 
 def own_page(view: View[P]) -> View[P]:

@@ -14,7 +14,6 @@ from django.utils.translation import gettext as _
 
 from accounts import audit
 from accounts.models import Invite, Member, Role, Team
-from accounts.roles import apply_role
 
 DEFAULT_DAYS: Final = 7
 MAX_DAYS: Final = 90
@@ -86,7 +85,7 @@ def accept(invite: Invite, newcomer: Newcomer, *, by: str, address: str = "") ->
             email=newcomer.email or invite.email,
             team=invite.team,
         )
-        apply_role(member, Role(invite.role))
+        member.take_role(Role(invite.role))
         if newcomer.password:
             member.set_password(newcomer.password)
         else:
@@ -98,7 +97,7 @@ def accept(invite: Invite, newcomer: Newcomer, *, by: str, address: str = "") ->
     return member
 
 
-def revoke(invite: Invite, *, actor: Member, address: str = "") -> bool:
+def revoke(invite: Invite, *, actor: Member | str, address: str = "") -> bool:
     """End an open invite. False when it was used or ended before."""
     open_ones = Invite.objects.filter(pk=invite.pk, used_at=None, revoked_at=None)
     if not open_ones.update(revoked_at=now()):

@@ -1,4 +1,8 @@
-"""Sign-in links: good once, for minutes, stored as SHA-256."""
+"""Sign-in links: good once, for minutes, stored as SHA-256.
+
+The terminal's stands for everything: who reads it there has the database, too. An administrator's stands
+for a lost password; a second factor is still asked.
+"""
 
 import hashlib
 import secrets
@@ -6,24 +10,26 @@ from datetime import timedelta
 
 from django.utils.timezone import now
 
-from accounts import audit
 from accounts.models import Member, SignInLink
 
 MAX_TOKEN_CHARS = 100
 
 
-def make(member: Member, minutes: float = 10) -> str:
+def make(member: Member, minutes: float = 10, *, asks_factor: bool = False) -> str:
     """Give the token of a new link for `member`; links that have ended are cleared away."""
     SignInLink.objects.filter(expires_at__lt=now() - timedelta(days=1)).delete()
     token = secrets.token_urlsafe(32)
     SignInLink.objects.create(
-        digest=_digest(token), member=member, expires_at=now() + timedelta(minutes=minutes)
+        digest=_digest(token),
+        member=member,
+        expires_at=now() + timedelta(minutes=minutes),
+        asks_factor=asks_factor,
     )
     return token
 
 
-def redeem(token: str) -> Member | None:
-    """Use the link up. None when it is unknown, used, too old or its member is inactive.
+def redeem(token: str) -> SignInLink | None:
+    """Use the link up and give it. None when it is unknown, used, too old or its member is inactive.
 
     Of two who come at once one wins: the update counts only while `used_at` is empty.
     """
@@ -35,9 +41,7 @@ def redeem(token: str) -> Member | None:
     ).update(used_at=now())
     if not won:
         return None
-    member = SignInLink.objects.select_related("member").get(digest=digest).member
-    audit.record(member, "member.signed_in", member, {"by": "link"})
-    return member
+    return SignInLink.objects.select_related("member").get(digest=digest)
 
 
 def _digest(token: str) -> bytes:

@@ -1,5 +1,7 @@
 """Pages of one's own: the notice to agree to, joining by an invite, language, sessions."""
 
+from allauth.account.internal.flows.reauthentication import did_recently_reauthenticate
+from allauth.core.exceptions import ReauthenticationRequired
 from django import forms
 from django.conf import settings
 from django.contrib import messages
@@ -105,7 +107,10 @@ def language(request: HttpRequest) -> HttpResponse:
 @own_page
 @require_POST
 def end_session(request: HttpRequest) -> HttpResponse:
-    """End one other session, or all others."""
+    """End one other session, or all others; who asks has just shown who they are."""
+    if not did_recently_reauthenticate(request):
+        # The page that asks for it goes on here afterwards.
+        raise ReauthenticationRequired
     member, name = member_of(request), request.POST.get("session", "")
     if name == "others":
         count = sessions.end_all(member, keep=request.session.session_key)

@@ -437,7 +437,7 @@ class BudgetRaiseAdmin(ReadOnly, ModelAdmin):  # type: ignore[misc]
 class SignInLinkAdmin(ReadOnly, ModelAdmin):  # type: ignore[misc]
     """One-use links: whose, until when, used or not."""
 
-    list_display = ("member", "expires_at", "used_at")
+    list_display = ("member", "expires_at", "used_at", "asks_factor")
     list_select_related = ("member",)
     search_fields = ("member__username",)
     date_hierarchy = "expires_at"

@@ -1,13 +1,15 @@
 """What people may do, and their coming and going: role, disabled with all keys, let in again.
 
+An administrator who is none any more leaves no open invite behind.
+
 One administrator who can sign in always stays: whoever would be the last to go is refused.
 """
 
 from django.db import transaction
 from django.utils.timezone import now
 
-from accounts import audit, keys, sessions
-from accounts.models import Member, Role
+from accounts import audit, invites, keys, sessions
+from accounts.models import Invite, Member, Role
 
 
 class LastAdministrator(Exception):
@@ -19,14 +21,6 @@ class LastAdministrator(Exception):
         super().__init__(self.message)
 
 
-def apply_role(member: Member, role: Role) -> None:
-    """Set the columns that make the role; nothing is saved."""
-    member.is_superuser = role == Role.ADMIN
-    member.is_auditor = role == Role.AUDITOR
-    # Auditors may look into the admin, which refuses them every change.
-    member.is_staff = role != Role.MEMBER
-
-
 def set_role(member: Member, role: Role, *, actor: Member | str, address: str = "") -> bool:
     """Give the member a role. False when it is theirs already. Raises `LastAdministrator`."""
     with transaction.atomic():
@@ -35,10 +29,12 @@ def set_role(member: Member, role: Role, *, actor: Member | str, address: str = 
             return False
         if before.role == Role.ADMIN:
             _keep_an_administrator(before)
-        apply_role(member, role)
+        member.take_role(role)
         member.save(update_fields=["is_superuser", "is_auditor", "is_staff", "updated_at"])
         detail = {"before": before.role.value, "after": role.value}
         audit.record(actor, "member.role_changed", member, detail, address)
+        if before.role == Role.ADMIN:
+            _end_invites(member, actor, address)
     keys.ring.refresh(force=True)
     return True
 
@@ -63,6 +59,7 @@ def disable(
         member.save(update_fields=["is_active", "left_at", "updated_at"])
         if was_active:
             audit.record(actor, "member.disabled", member, {"why": why}, address)
+        _end_invites(member, actor, address)
     for key in member.api_keys.filter(revoked_at=None):
         keys.revoke(key, actor=actor, address=address)
     sessions.end_all(member)
@@ -79,6 +76,12 @@ def enable(member: Member, *, actor: Member | str, why: str = "", address: str =
     audit.record(actor, "member.enabled", member, {"why": why}, address)
     keys.ring.refresh(force=True)
     return True
+
+
+def _end_invites(member: Member, actor: Member | str, address: str) -> None:
+    """Who may invite nobody any more has no open invites either: one of them could be their own."""
+    for invite in Invite.objects.filter(invited_by=member, used_at=None, revoked_at=None):
+        invites.revoke(invite, actor=actor, address=address)
 
 
 def _locked(member: Member) -> Member:

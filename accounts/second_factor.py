@@ -1,7 +1,8 @@
 """The second factor: an authenticator app, passkeys and recovery codes, by allauth.
 
-Secrets are encrypted as all others; every change is in the audit log. With GATEWAY_REQUIRE_MFA an
-administrator without one sees only the pages where one is set up.
+Secrets are encrypted as all others; every change and every wrong code is in the audit log. With
+GATEWAY_REQUIRE_MFA an administrator, with GATEWAY_REQUIRE_MFA_OF_ALL everybody without one sees only the
+pages where one is set up.
 """
 
 from collections.abc import Callable
@@ -59,8 +60,13 @@ def has_one(member: Member) -> bool:
 
 
 def owes_one(member: Member) -> bool:
-    """An administrator who must set one up before anything else."""
-    return settings.GATEWAY_REQUIRE_MFA and member.is_superuser and not has_one(member)
+    """Somebody who must set one up before anything else.
+
+    The provider sees to the factors of those who belong by its word, but for administrators.
+    """
+    of_all = settings.GATEWAY_REQUIRE_MFA_OF_ALL and not member.is_managed
+    of_them = settings.GATEWAY_REQUIRE_MFA and member.is_superuser
+    return bool((of_all or of_them) and not has_one(member))
 
 
 def drop(member: Member, *, actor: Member, address: str = "") -> int:
@@ -88,21 +94,39 @@ for _signal, _action in (
     _signal.connect(_changed(_action), weak=False, dispatch_uid=f"second_factor.{_action}")
 
 
+def _failed(
+    sender: object,
+    request: HttpRequest,
+    user: Member,
+    authenticator: Authenticator,
+    reauthentication: bool,
+    **_: Any,
+) -> None:
+    """A wrong code is in the audit log like a wrong password."""
+    detail = {"by": "second factor", "kind": str(authenticator.type)}
+    if reauthentication:
+        detail["to"] = "confirm"
+    audit.record(audit.GATEWAY, "member.sign_in_failed", user, detail, address_of(request))
+
+
+signals.authentication_failed.connect(_failed, weak=False, dispatch_uid="second_factor.failed")
+
+
 class SecondFactorRequired:
-    """Keeps administrators to the pages where a second factor is set up, until they have one."""
+    """Keeps who owes one to the pages where a second factor is set up, until they have one."""
 
     def __init__(self, get_response: Callable[[HttpRequest], HttpResponse]) -> None:
         self.get_response = get_response
 
     def __call__(self, request: HttpRequest) -> HttpResponse:
         if (
-            settings.GATEWAY_REQUIRE_MFA
+            (settings.GATEWAY_REQUIRE_MFA or settings.GATEWAY_REQUIRE_MFA_OF_ALL)
             and not request.path.startswith(OPEN)
             and isinstance(request.user, Member)
             and owes_one(request.user)
         ):
             if request.method not in ("GET", "HEAD"):
                 return HttpResponseForbidden(_("Set up a second factor first."))
-            messages.warning(request, _("Administrators need a second factor here. Set one up."))
+            messages.warning(request, _("You need a second factor here. Set one up."))
             return redirect(HOME)
         return self.get_response(request)

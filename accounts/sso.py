@@ -15,6 +15,7 @@ import requests
 from allauth.account.adapter import DefaultAccountAdapter
 from allauth.account.internal.flows.login import get_authentication_records
 from allauth.account.internal.stagekit import clear_login
+from allauth.core import context
 from allauth.core.exceptions import ImmediateHttpResponse
 from allauth.socialaccount.adapter import DefaultSocialAccountAdapter
 from allauth.socialaccount.models import SocialAccount, SocialLogin
@@ -27,7 +28,7 @@ from django.http import HttpRequest, HttpResponse, HttpResponseBase, HttpRespons
 from django.shortcuts import redirect, render
 from django.utils.translation import gettext as _
 
-from accounts import audit, groups, invites, roles
+from accounts import audit, groups, invites, roles, tries
 from accounts.access import address_of
 from accounts.groups import Grant
 from accounts.invites import InviteEnded, Newcomer
@@ -58,6 +59,16 @@ class People(DefaultAccountAdapter):  # type: ignore[misc]
 
     def get_client_ip(self, request: HttpRequest) -> str:
         return address_of(request) or "unknown"
+
+    def reauthenticate(self, user: Member, password: str) -> bool:
+        """Who confirms by password has as many tries as who signs in by it."""
+        name, address = user.get_username(), address_of(context.request)
+        if tries.passwords_are_used_up(name, address):
+            return False
+        is_right = bool(super().reauthenticate(user, password))
+        if not is_right:
+            tries.count_password(name, address, where="password, to confirm")
+        return is_right
 
     def pre_login(
         self, request: HttpRequest, user: Member, **kwargs: Any

@@ -14,6 +14,9 @@ from django.core.cache import caches
 from django.core.cache.backends.base import BaseCache
 from redis.exceptions import RedisError
 
+from accounts import audit
+from accounts.models import Member
+
 logger = logging.getLogger(__name__)
 WINDOW_S: Final = 15 * 60
 
@@ -70,3 +73,28 @@ SIGN_IN_ADDRESS: Final = Tries("sign-in-address", 100)
 LINK: Final = Tries("link", 20)
 # Codes asked of GitHub for one member.
 DEVICE_FLOW: Final = Tries("device-flow", 10)
+
+
+def passwords_are_used_up(name: str, address: str) -> bool:
+    """By this name from this address, by this name from anywhere, or by any name from here."""
+    name = name.lower()
+    return (
+        SIGN_IN.are_used_up(name, address)
+        or SIGN_IN_NAME.are_used_up(name)
+        or SIGN_IN_ADDRESS.are_used_up(address)
+    )
+
+
+def count_password(name: str, address: str, *, where: str = "password") -> None:
+    """Count a wrong password, and note it: for a member in the audit log, else in the log.
+
+    A name that nobody has is not written down: people type passwords into the wrong field.
+    """
+    SIGN_IN.count(name.lower(), address)
+    SIGN_IN_NAME.count(name.lower())
+    SIGN_IN_ADDRESS.count(address)
+    member = Member.objects.filter(username__iexact=name).first()
+    if member is None:
+        logger.warning("sign-in by an unknown name from %s", address)
+    else:
+        audit.record(audit.GATEWAY, "member.sign_in_failed", member, {"by": where}, address)

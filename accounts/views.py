@@ -1,6 +1,5 @@
 """Pages of people and their sign-ins: in and out, preferences, connecting a GitHub account."""
 
-import logging
 from typing import Any
 from uuid import UUID
 
@@ -38,7 +37,6 @@ from accounts.models import Account, DeviceLogin, Member
 from accounts.sign_in_ways import ways
 
 HOME = "/dashboard/"
-logger = logging.getLogger(__name__)
 
 
 def sign_in(request: HttpRequest) -> HttpResponseBase:
@@ -59,7 +57,7 @@ def sign_in(request: HttpRequest) -> HttpResponseBase:
     status, problem = 200, ""
     if request.method == "POST" and form.is_valid():
         name = form.cleaned_data["username"]
-        if tries_used_up(request, name):
+        if tries.passwords_are_used_up(name, address_of(request)):
             status, problem = 429, _("Too many tries. Wait a quarter of an hour, then try again.")
         else:
             found = authenticate(request, **form.cleaned_data)
@@ -70,7 +68,7 @@ def sign_in(request: HttpRequest) -> HttpResponseBase:
                     request, {"username": name}, Login(user=found, redirect_url=target)
                 )
                 return opened
-            count_try(request, name)
+            tries.count_password(name, address_of(request))
             status, problem = 401, _("Name or password is wrong.")
     context = {
         "form": form,
@@ -109,32 +107,6 @@ def _local(request: HttpRequest, target: str | None) -> str:
         target, allowed_hosts={request.get_host()}, require_https=request.is_secure()
     )
     return target if target and is_ours else HOME
-
-
-def tries_used_up(request: HttpRequest, name: str) -> bool:
-    """By this name from this address, by this name from anywhere, or by any name from here."""
-    name, address = name.lower(), address_of(request)
-    return (
-        tries.SIGN_IN.are_used_up(name, address)
-        or tries.SIGN_IN_NAME.are_used_up(name)
-        or tries.SIGN_IN_ADDRESS.are_used_up(address)
-    )
-
-
-def count_try(request: HttpRequest, name: str) -> None:
-    """Count a wrong password, and note it: for a member in the audit log, else in the log.
-
-    A name that nobody has is not written down: people type passwords into the wrong field.
-    """
-    address = address_of(request)
-    tries.SIGN_IN.count(name.lower(), address)
-    tries.SIGN_IN_NAME.count(name.lower())
-    tries.SIGN_IN_ADDRESS.count(address)
-    member = Member.objects.filter(username__iexact=name).first()
-    if member is None:
-        logger.warning("sign-in by an unknown name from %s", address)
-    else:
-        audit.record(audit.GATEWAY, "member.sign_in_failed", member, {"by": "password"}, address)
 
 
 @require_POST
@@ -195,7 +167,15 @@ def password(request: HttpRequest) -> HttpResponse:
     if member_of(request).is_managed:
         # A password would let in whom the provider lets in no more.
         raise Http404
+    name, address = member_of(request).get_username(), address_of(request)
     form = _password_form(request, request.POST)
+    if tries.passwords_are_used_up(name, address):
+        # Who found a session open must not find out the password, too.
+        words = _("Too many tries. Wait a quarter of an hour, then try again.")
+        messages.error(request, words)
+        return _me_page(request, PreferencesForm(instance=member_of(request)), form, 429)
+    if "old_password" in form.errors:
+        tries.count_password(name, address, where="password, to change it")
     if form.is_valid():
         form.save()
         # Every other session of this member ends; this one goes on under a new id.

@@ -192,6 +192,7 @@ GATEWAY_SSO_DOMAINS = env.list("GATEWAY_SSO_DOMAINS", default=[])
 # How long a session of somebody the provider vouches for lasts before the provider is asked again.
 GATEWAY_SSO_SESSION_H = positive("GATEWAY_SSO_SESSION_H", 12)
 GATEWAY_REQUIRE_MFA = env.bool("GATEWAY_REQUIRE_MFA", default=False)
+GATEWAY_REQUIRE_MFA_OF_ALL = env.bool("GATEWAY_REQUIRE_MFA_OF_ALL", default=False)
 SOCIALACCOUNT_PROVIDERS = environment.sign_in_providers()
 # Only those that are used: each loads `requests`, 5 MiB.
 INSTALLED_APPS += [f"allauth.socialaccount.providers.{name}" for name in SOCIALACCOUNT_PROVIDERS]
@@ -211,8 +212,8 @@ MFA_ADAPTER = "accounts.second_factor.Factors"
 MFA_SUPPORTED_TYPES = ["totp", "webauthn", "recovery_codes"]
 MFA_PASSKEY_LOGIN_ENABLED = True
 MFA_ALLOW_UNVERIFIED_EMAIL = True
-# One code before and after the present one: phones' clocks differ by some seconds.
-MFA_TOTP_TOLERANCE = 1
+# How many codes before and after the present one are taken, of 30 seconds each.
+MFA_TOTP_TOLERANCE = env.int("GATEWAY_TOTP_TOLERANCE", default=0)
 # The team's public address ends TLS at nginx; on a laptop the pages are plain http on loopback.
 HTTPS = env.bool("GATEWAY_HTTPS", default=False)
 # `__Host-` binds a cookie to this very host: no neighbour in the domain can set it.

@@ -24,4 +24,6 @@ DATABASES["default"]["TEST"] = {"NAME": str(DATA / "test.sqlite3")}
 DATABASES["default"]["CONN_MAX_AGE"] = 0
 # Pages under test need no collected files.
 STORAGES["staticfiles"] = {"BACKEND": "django.contrib.staticfiles.storage.StaticFilesStorage"}
+# A code must not end between its making and its sending.
+MFA_TOTP_TOLERANCE = 1
 PASSWORD_HASHERS = ["django.contrib.auth.hashers.MD5PasswordHasher"]

@@ -226,7 +226,7 @@ def _sign_in_link(request: HttpRequest, found: Member, actor: Member) -> HttpRes
     """A link that signs the member in once: for who has lost a password. Shown this once."""
     if not found.is_active:
         raise Http404
-    token = links.make(found, minutes=LINK_MINUTES)
+    token = links.make(found, minutes=LINK_MINUTES, asks_factor=True)
     audit.record(actor, "member.link_made", found, {}, address_of(request))
     link = f"{request.scheme}://{request.get_host()}/dashboard/?signin={token}"
     form = LimitsForm(initial=LimitsForm.initial_of(found))

@@ -103,6 +103,13 @@ class Member(AbstractUser, Limited, ModelRules):
             return Role.ADMIN
         return Role.AUDITOR if self.is_auditor else Role.MEMBER
 
+    def take_role(self, role: Role) -> None:
+        """Set the columns that make the role; nothing is saved."""
+        self.is_superuser = role == Role.ADMIN
+        self.is_auditor = role == Role.AUDITOR
+        # Auditors may look into the admin, which refuses them every change.
+        self.is_staff = role != Role.MEMBER
+
 
 class Invite(models.Model):
     """A link by which one person joins, once, until it expires. Stored as SHA-256."""
@@ -157,12 +164,16 @@ class GroupMapping(models.Model):
 
 
 class SignInLink(models.Model):
-    """A link that signs its member in once, for ten minutes. Stored as SHA-256."""
+    """A link that signs its member in once, for a while. Stored as SHA-256.
+
+    One that an administrator makes stands for the password only: it `asks_factor`.
+    """
 
     digest = models.BinaryField(max_length=32, unique=True)
     member = models.ForeignKey(settings.AUTH_USER_MODEL, on_delete=models.CASCADE)
     expires_at = models.DateTimeField()
     used_at = models.DateTimeField(null=True, blank=True)
+    asks_factor = models.BooleanField(default=False, db_default=False)
 
     def __str__(self) -> str:
         return f"for {self.member}, until {self.expires_at:%H:%M}"

@@ -354,7 +354,11 @@ def test_a_member_sees_and_ends_own_sessions_only(ben: Member, ada: Member) -> N
 
     names = re.findall(r'name="session" value="([0-9a-f]{32})"', body)
     assert len(names) == 1
-    here.post("/dashboard/me/sessions/end/", {"session": names[0]})
+    asked = here.post("/dashboard/me/sessions/end/", {"session": names[0]})
+    assert asked["Location"].startswith("/dashboard/sso/confirm/")
+    assert there.get("/dashboard/").status_code == 200
+    # Once more the password; then it is done without another press.
+    here.post(asked["Location"], {"password": PASSWORD})
 
     assert there.get("/dashboard/").status_code == 302
     assert of_ada.get("/dashboard/").status_code == 200
