@@ -17,6 +17,8 @@ from accounts.models import ApiKey
 __all__ = ["Caller", "NotAgreed", "Refused", "Unavailable", "authenticate", "learn"]
 
 MAX_KEY_CHARS: Final = 512
+# Of a hash of 256 random bits: enough to tell keys apart, nothing to find one by.
+SHOWN_CHARS: Final = 8
 # How long known keys are served while the database is away.
 MAX_AGE_S: Final = 60.0
 
@@ -25,7 +27,8 @@ class Refused(Exception):
     """No valid key. `message` is always the same; `reason` is for logs and metrics only.
 
     `caller` is set when the key is known but may not call any more, `digest` when memory does not
-    know it: it may have been made a moment ago (`learn`).
+    know it: it may have been made a moment ago (`learn`). `shown` names a key of ours in the log: its
+    prefix, or the beginning of its hash. What is no key of ours may be a password: nothing of it.
     """
 
     message = "Invalid API key. Send a valid key as Authorization: Bearer or x-api-key."
@@ -37,6 +40,12 @@ class Refused(Exception):
         self.reason = reason
         self.caller = caller
         self.digest = digest
+        self.shown = ""
+        if caller is not None:
+            # Without its mark: whatever looks like a key is taken out of the log.
+            self.shown = f"prefix:{caller.key_prefix.removeprefix(MARK)}"
+        elif digest is not None:
+            self.shown = f"sha256:{digest.hex()[:SHOWN_CHARS]}"
 
 
 class NotAgreed(Refused):

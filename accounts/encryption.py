@@ -13,6 +13,9 @@ from cryptography.fernet import Fernet, InvalidToken, MultiFernet
 from django.conf import settings
 from django.db import models
 
+# Of this use: the same text gives another key elsewhere. What must be random is the key.
+SALT = b"copilot-gateway: secrets at rest"
+
 
 class Undecryptable(Exception):
     """The row was written with a key that is not in ENCRYPTION_KEYS."""
@@ -26,9 +29,17 @@ class Undecryptable(Exception):
 
 @lru_cache(maxsize=8)
 def _fernet(keys: tuple[str, ...]) -> MultiFernet:
-    # A key may be any text of the operator's: its SHA-256 is the 32 bytes that Fernet wants.
-    derived = (base64.urlsafe_b64encode(hashlib.sha256(k.encode()).digest()) for k in keys)
-    return MultiFernet([Fernet(key) for key in derived])
+    """The first key writes. Earlier versions hashed a key once: what they wrote stays readable, and
+    `rotate-keys` writes it anew."""
+    hashed = (hashlib.sha256(key.encode()).digest() for key in keys)
+    every = (*(_stretched(key) for key in keys), *hashed)
+    return MultiFernet([Fernet(base64.urlsafe_b64encode(key)) for key in every])
+
+
+@lru_cache(maxsize=8)
+def _stretched(key: str) -> bytes:
+    """32 bytes for Fernet. A key may be any text of the operator's: a guess costs 40 ms and 16 MiB."""
+    return hashlib.scrypt(key.encode(), salt=SALT, n=2**14, r=8, p=1, dklen=32)
 
 
 def _current() -> MultiFernet:

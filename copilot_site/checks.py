@@ -4,9 +4,11 @@ Every process of a team asks `refuse_weak_settings` before it serves: `start`, D
 """
 
 import ipaddress
+import os
 import re
 from collections.abc import Iterator, Sequence
 from typing import Any, Final
+from urllib.parse import urlsplit
 
 from django.conf import settings
 from django.core.checks import CheckMessage, Error, Tags, Warning, register
@@ -18,6 +20,8 @@ MIN_SECRET_CHARS: Final = 32
 MIN_SECRET_DIFFERENT: Final = 8
 # Beginnings of texts that stand in examples; Django's own marks what its project template made.
 WELL_KNOWN: Final = ("django-insecure-", "changeme", "change-me", "secret", "password", "example")
+# What libpq calls a connection whose other end has proven its name.
+VERIFIED: Final = ("verify-full", "verify-ca")
 ORIGIN: Final = re.compile(r"https?://(?:[a-z0-9.-]+|\[[0-9a-f:]+\])(?::[0-9]{1,5})?")
 
 
@@ -51,7 +55,31 @@ def doubtful_settings(
                 id="gateway.W001",
             )
         )
+    if settings.TEAM_MODE:
+        found += [
+            Warning(
+                f"{name} goes to {host!r} without TLS: passwords and tokens can be read on their way.",
+                hint=hint,
+                id="gateway.W002",
+            )
+            for name, host, hint in _plain_stores()
+        ]
     return found
+
+
+def _plain_stores() -> Iterator[tuple[str, str, str]]:
+    """Database and Redis on other hosts; names without a dot are containers of this one."""
+    redis = urlsplit(settings.REDIS_URL)
+    if redis.scheme == "redis" and _is_elsewhere(redis.hostname or ""):
+        yield "REDIS_URL", str(redis.hostname), "Begin it with rediss://."
+    database = settings.DATABASES["default"]
+    host = str(database.get("HOST", ""))
+    if _is_elsewhere(host) and database.get("OPTIONS", {}).get("sslmode") not in VERIFIED:
+        yield "DATABASE_URL", host, "Append ?sslmode=verify-full, with sslrootcert if it needs one."
+
+
+def _is_elsewhere(host: str) -> bool:
+    return ("." in host or ":" in host) and not host.startswith("/") and not is_loopback(host)
 
 
 def refuse_weak_settings() -> None:
@@ -128,12 +156,21 @@ def _addresses() -> Iterator[CheckMessage]:
                 f"GATEWAY_PROXIES: {network!r} is no network.",
                 "Write addresses or networks: 10.0.0.5, 10.0.0.0/8.",
             )
-    for name in ("GITHUB_URL", "GITHUB_API_URL", "COPILOT_API_URL"):
-        address = getattr(settings, name)
+    named = ("GITHUB_URL", "GITHUB_API_URL", "COPILOT_API_URL", "GATEWAY_OIDC_ISSUER")
+    addresses = [(name, str(getattr(settings, name))) for name in named]
+    addresses += [("GITHUB_STAND_INS", each) for each in settings.GITHUB_STAND_INS.values()]
+    for name, address in addresses:
         if address.startswith("http://") and not is_loopback(name_of(address)):
             yield _error(
-                10, f"{name} would send tokens in clear to {address!r}.", "Begin it with https://."
+                10, f"{name} would send secrets in clear to {address!r}.", "Begin it with https://."
             )
+    breached = settings.GATEWAY_BREACHED_PASSWORDS
+    if breached and not os.access(breached, os.R_OK):
+        yield _error(
+            11,
+            f"GATEWAY_BREACHED_PASSWORDS: {breached!r} cannot be read.",
+            "Name a file of sorted lines `<SHA-1>:<count>`, or leave it out.",
+        )
 
 
 def _error(number: int, message: str, hint: str) -> Error:

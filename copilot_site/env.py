@@ -11,8 +11,27 @@ from typing import Any
 
 import environ
 from django.core.exceptions import ImproperlyConfigured
+from environ.fileaware_mapping import FileAwareMapping
 
-env = environ.Env()
+
+class Variables(FileAwareMapping):  # type: ignore[misc]
+    """The environment; `NAME_FILE` names a file that holds NAME: what Docker, Kubernetes and the agents
+    of vaults put secrets into."""
+
+    def __getitem__(self, key: str) -> str:
+        try:
+            return str(super().__getitem__(key)).rstrip("\r\n")
+        except (OSError, UnicodeDecodeError) as error:
+            raise ImproperlyConfigured(
+                f"{key}_FILE names {os.environ[f'{key}_FILE']!r}, which cannot be read: {error}."
+            ) from None
+
+
+class Env(environ.Env):  # type: ignore[misc]
+    ENVIRON = Variables()
+
+
+env = Env()
 
 # How long libpq waits for a PostgreSQL that does not answer; DATABASE_URL may say otherwise.
 PATIENCE = {

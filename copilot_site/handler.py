@@ -21,6 +21,7 @@ from django.urls import Resolver404, URLResolver, get_resolver
 
 from copilot_site import cross_origin
 from proxy.api import source_of
+from proxy.api.callers import authenticate
 from proxy.api.errors import render
 from proxy.errors import (
     BodyTooLarge,
@@ -44,6 +45,8 @@ LINGER_S = 5.0
 # How long a request goes on before anybody looks whether its client is still there.
 WATCH_AFTER_S = 0.05
 MAX_HOSTS = 100
+# Who brings no key that we know may make the gateway hold so much; the rest is not read.
+STRANGERS_BYTES = 64 * 1024
 
 
 def fixed_headers() -> list[tuple[bytes, bytes]]:
@@ -185,7 +188,8 @@ _served_hosts: set[tuple[str, tuple[str, ...]]] = set()
 
 
 async def read_body(scope: Scope, receive: Receive) -> bytes:
-    """The whole body. Raises for one that is compressed, too large or stands still."""
+    """The whole body. Raises for one that is compressed, too large or stands still, and for a large one
+    of somebody whom nobody knows."""
     limit = settings.GATEWAY_MAX_BODY_BYTES
     declared = None
     for name, value in scope["headers"]:
@@ -196,6 +200,10 @@ async def read_body(scope: Scope, receive: Receive) -> bytes:
     too_large = BodyTooLarge(f"The body is larger than {limit} bytes.")
     if declared is not None and declared > limit:
         raise too_large
+    is_vouched_for = False
+    if declared is not None and declared > STRANGERS_BYTES:
+        await vouch(scope)
+        is_vouched_for = True
     parts: list[bytes] = []
     size = 0
     clock = asyncio.get_running_loop().time
@@ -210,12 +218,22 @@ async def read_body(scope: Scope, receive: Receive) -> bytes:
                 size += len(part)
                 if size > limit:
                     raise too_large
+                if size > STRANGERS_BYTES and not is_vouched_for:
+                    await vouch(scope)
+                    is_vouched_for = True
                 parts.append(part)
                 if not message.get("more_body"):
                     return parts[0] if len(parts) == 1 else b"".join(parts)
                 patience.reschedule(clock() + idle_s)
     except TimeoutError:
         raise RequestTimedOut("The request's body stopped arriving.") from None
+
+
+async def vouch(scope: Scope) -> None:
+    """Raises what the request will be refused with anyway: by its Host, its origin or its key."""
+    request = LeanRequest(scope, b"")
+    check_host(request)
+    await authenticate(request)
 
 
 async def refuse(response: HttpResponse, receive: Receive, send: Send) -> None:

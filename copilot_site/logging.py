@@ -20,8 +20,21 @@ def scrub(text: str) -> str:
     return SECRET.sub("[secret]", text)
 
 
+# What would begin another line, or move a terminal's cursor; of tracebacks only the lines are ours.
+_CONTROL = re.compile(r"[\x00-\x08\x0a-\x1f\x7f-\x9f\u2028\u2029]")
+_OF_MANY_LINES = ("exception", "stack")
+
+
+def in_one_line(text: str) -> str:
+    """`text` with what controls a line or a terminal written out."""
+    return _CONTROL.sub(lambda found: ascii(found[0])[1:-1], text.rstrip())
+
+
 def _scrub_event(_: Any, __: str, event: structlog.typing.EventDict) -> structlog.typing.EventDict:
-    return {k: scrub(v) if isinstance(v, str) else v for k, v in event.items()}
+    return {
+        k: (scrub(v) if k in _OF_MANY_LINES else in_one_line(scrub(v))) if isinstance(v, str) else v
+        for k, v in event.items()
+    }
 
 
 _SHARED: list[structlog.typing.Processor] = [

@@ -180,7 +180,11 @@ AUTH_PASSWORD_VALIDATORS = [
         "NumericPasswordValidator",
     )
 ]
-AUTH_PASSWORD_VALIDATORS.append({"NAME": "accounts.passwords.NotOurOwnWords"})
+AUTH_PASSWORD_VALIDATORS += [
+    {"NAME": f"accounts.passwords.{name}"} for name in ("NotOurOwnWords", "NotBreached")
+]
+# A list of breached passwords on this machine, beside Django's own 20 000: nothing is asked outside.
+GATEWAY_BREACHED_PASSWORDS = env.str("GATEWAY_BREACHED_PASSWORDS", default="")
 # Sign-in at an OIDC provider or GitHub, and second factors. Set-up: docs/team.md.
 GATEWAY_OIDC_ISSUER = url("GATEWAY_OIDC_ISSUER", "")
 GATEWAY_OIDC_GROUPS_CLAIM = env.str("GATEWAY_OIDC_GROUPS_CLAIM", default="groups")

@@ -8,7 +8,7 @@ from django.core import signing
 from django.http import Http404, HttpRequest, HttpResponse, HttpResponseBase
 from django.shortcuts import get_object_or_404, redirect, render
 from django.urls import reverse
-from django.utils.crypto import salted_hmac
+from django.utils.crypto import constant_time_compare, salted_hmac
 from django.utils.feedgenerator import Atom1Feed
 from django.utils.translation import gettext as _
 from django.views.decorators.http import require_POST, require_safe
@@ -229,7 +229,7 @@ def _reader(key: str) -> Member | None:
     except (signing.BadSignature, ValueError, TypeError):
         return None
     member = Member.objects.filter(pk=member_id, is_active=True).first()
-    if member is None or proof != _proof(member):
+    if member is None or not constant_time_compare(proof, _proof(member)):
         return None
     return member
 

@@ -1,7 +1,7 @@
 """Exports too large to wait for: a task writes the file, a notice brings the link to who asked.
 
 The file lies in the data folder, which web and worker share, for a week. Only who asked may fetch it;
-what it holds is what that person may see when it is written.
+what it holds is what that person may see when it is written, and still when it is fetched.
 """
 
 import contextlib
@@ -71,7 +71,11 @@ def write(member_id: int, query: str, kind: str, *, zone: str, export_id: str) -
         f"Your export is ready: {name}",
         "Fetch it within seven days; then it is removed.",
         dedupe=_dedupe(export_id),
-        detail={"url": f"/dashboard/requests/exports/{export_id}.{kind}", "name": name},
+        detail={
+            "url": f"/dashboard/requests/exports/{export_id}.{kind}",
+            "name": name,
+            "of_all": asked.scope is None,
+        },
         member_id=member.pk,
     )
     return name
@@ -91,6 +95,9 @@ def find(member: Member, export_id: str, kind: str) -> tuple[Path, str] | None:
     row = Notification.objects.filter(dedupe=_dedupe(export_id), member_id=member.pk).first()
     path = path_of(export_id, kind)
     if row is None or not path.is_file():
+        return None
+    if row.detail.get("of_all") and not oversees(member):
+        # Who saw all when it was written does not any more.
         return None
     return path, str(row.detail.get("name", path.name))
 

@@ -23,7 +23,8 @@ _SECRETS: Final = re.compile(
     re.VERBOSE | re.DOTALL,
 )
 # Pictures and files: nobody reads them here, and they would fill the room that words need.
-_BASE64: Final = re.compile(r"[A-Za-z0-9+/]{1000,}={0,2}")
+# Begun at the start of a run only: a run that is too short is looked through once, not a thousand times.
+_BASE64: Final = re.compile(r"(?<![A-Za-z0-9+/])[A-Za-z0-9+/]{1000,}={0,2}")
 
 
 def redact(text: str) -> str:

@@ -6,10 +6,11 @@ from django.http import HttpRequest
 from accounts import auth
 from accounts.auth import Caller
 from accounts.database import in_database
-from accounts.hosts import is_local_request
+from accounts.hosts import client_address, is_local_request
 from accounts.keys import MARK
 from proxy.api.errors import from_auth
-from proxy.errors import Forbidden
+from proxy.api.refused import lookups, notes
+from proxy.errors import Forbidden, GatewayError
 from proxy.lean_request import headers_of, peer_meta
 
 # What `Sec-Fetch-Site` says of our own pages and of an address typed in; tools do not send it.
@@ -21,14 +22,35 @@ async def authenticate(request: HttpRequest) -> Caller:
     try:
         return _known(request)
     except auth.Refused as error:
-        if error.digest is None or not await in_database(auth.learn, error.digest):
-            raise from_auth(error, _base_url(request)) from None
+        if error.digest is None or not await _learned(error.digest):
+            raise _refused(request, error) from None
     except auth.Unavailable as error:
         raise from_auth(error) from None
     try:
         return _known(request)
-    except (auth.Refused, auth.Unavailable) as error:
-        raise from_auth(error, _base_url(request)) from None
+    except auth.Refused as error:
+        raise _refused(request, error) from None
+    except auth.Unavailable as error:
+        raise from_auth(error) from None
+
+
+def is_known(request: HttpRequest) -> bool:
+    """Whether memory knows who calls: they may send more than a stranger before anything is read."""
+    try:
+        _known(request)
+    except (auth.Refused, auth.Unavailable, GatewayError):
+        return False
+    return True
+
+
+async def _learned(digest: bytes) -> bool:
+    return lookups.lets_through() and await in_database(auth.learn, digest)
+
+
+def _refused(request: HttpRequest, error: auth.Refused) -> GatewayError:
+    if not isinstance(error, auth.NotAgreed):
+        notes.take(error, client_address(peer_meta(request)))
+    return from_auth(error, _base_url(request))
 
 
 def _base_url(request: HttpRequest) -> str:

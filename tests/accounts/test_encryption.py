@@ -1,10 +1,13 @@
 """Secrets at rest: ciphertext in every dump, a clear word without the key."""
 
+import base64
+import hashlib
 import io
 from collections.abc import Callable
 from typing import Any
 
 import pytest
+from cryptography.fernet import Fernet, InvalidToken
 from django.core.management import call_command
 
 from accounts import tokens
@@ -67,3 +70,14 @@ def test_p14_a_lost_key_is_said_in_words(
     assert caught.value.code == "needs_sign_in"
     assert "ENCRYPTION_KEYS" in caught.value.message
     assert simulator.received == []
+
+
+def test_what_was_written_when_keys_were_hashed_once_is_readable_and_rotates(settings: Any) -> None:
+    settings.ENCRYPTION_KEYS = ["an-older-key"]
+    hashed = base64.urlsafe_b64encode(hashlib.sha256(b"an-older-key").digest())
+    old = Fernet(hashed).encrypt(b"ghu_written_before").decode()
+
+    assert decrypt(old) == "ghu_written_before"
+    # What is written now is under the stretched key: a dump is not tried by hashing words.
+    with pytest.raises(InvalidToken):
+        Fernet(hashed).decrypt(encrypt("ghu_written_now").encode())

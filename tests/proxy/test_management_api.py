@@ -219,6 +219,23 @@ def test_a_personal_account_serves_no_other_members_key(
     assert answer.json()["error"]["param"] == "account_id"
 
 
+def test_a_key_is_not_changed_to_another_members_account_nor_to_store_for_ever(
+    ada: httpx.Client, team_gateway: Any
+) -> None:
+    _, _, ids = team_gateway
+    key = next(
+        row for row in ada.get("/api/admin/keys").json()["data"] if row["owner_id"] == ids["ben"]
+    )
+    account = next(row for row in ada.get("/api/admin/accounts").json()["data"] if row["owner_id"])
+    for change, param in (
+        ({"account_id": account["id"]}, "account_id"),
+        ({"stores_bodies_until": "2199-01-01T00:00:00Z"}, "stores_bodies_until"),
+    ):
+        answer = ada.patch(f"/api/admin/keys/{key['id']}", json=change)
+        assert answer.status_code == 400, answer.text
+        assert answer.json()["error"]["param"] == param
+
+
 def test_an_account_is_paused_and_resumed(ada: httpx.Client) -> None:
     account = ada.get("/api/admin/accounts").json()["data"][0]
     where = f"/api/admin/accounts/{account['id']}"

@@ -205,3 +205,26 @@ def test_a14_two_hundred_wrong_keys_hold_no_process_up(team: Any) -> None:
         with team.client(number, key) as client:
             assert client.get("/v1/models").status_code == 200
     assert time.monotonic() - began < 3
+
+
+def test_d23_the_operators_list_of_breached_passwords_counts(
+    ben: Member, settings: Any, tmp_path: Path
+) -> None:
+    """The list is as long as one likes: it is searched by halves, not read."""
+    from hashlib import sha1
+
+    from django.contrib.auth.password_validation import validate_password
+    from django.core.exceptions import ValidationError
+
+    breached = [f"a long sentence {n} that leaked" for n in range(500)]
+    hashes = sorted(sha1(each.encode()).hexdigest().upper() for each in breached)
+    path = tmp_path / "pwned.txt"
+    path.write_text("".join(f"{each}:{n * 7919}\r\n" for n, each in enumerate(hashes)))
+    validate_password(breached[0], ben)
+    settings.GATEWAY_BREACHED_PASSWORDS = str(path)
+
+    for each in breached:
+        with pytest.raises(ValidationError):
+            validate_password(each, ben)
+    for n in range(500):
+        validate_password(f"another sentence {n} of nobody", ben)

@@ -69,6 +69,10 @@ def found(settings: Any, **values: Any) -> set[str]:
         ({"GATEWAY_PROXIES": ["everybody"]}, 9),
         ({"GITHUB_API_URL": "http://api.github.com"}, 10),
         ({"COPILOT_API_URL": "http://10.0.0.1"}, 10),
+        ({"COPILOT_API_URL": "http://127.evil.example"}, 10),
+        ({"GATEWAY_OIDC_ISSUER": "http://login.corp.example"}, 10),
+        ({"GITHUB_STAND_INS": {"acme.ghe.com": "http://10.0.0.1"}}, 10),
+        ({"GATEWAY_BREACHED_PASSWORDS": "/nowhere/pwned.txt"}, 11),
     ],
 )
 def test_p17_x10_each_weakness_is_found(settings: Any, values: dict[str, Any], number: int) -> None:
@@ -131,6 +135,44 @@ def test_x13_a_team_without_https_is_warned(tmp_path: Path) -> None:
 
     assert done.returncode != 0
     assert "gateway.W001" in done.stderr
+
+
+def test_x13_stores_on_other_hosts_without_tls_are_warned_of(tmp_path: Path) -> None:
+    far = {
+        **TEAM,
+        "DATABASE_URL": "postgres://gateway:hunter2-of-the-database@db.example.com/gateway",
+        "REDIS_URL": "redis://:hunter2-of-redis@10.0.0.9:6379/0",
+    }
+    done = run(tmp_path, "manage.py", "check", "--deploy", "--fail-level", "WARNING", **far)
+    said = done.stdout + done.stderr
+
+    assert said.count("gateway.W002") == 2
+    assert "hunter2" not in said
+    sound = {
+        **TEAM,
+        "DATABASE_URL": f"{far['DATABASE_URL']}?sslmode=verify-full",
+        "REDIS_URL": far["REDIS_URL"].replace("redis:", "rediss:"),
+    }
+    done = run(tmp_path, "manage.py", "check", "--deploy", "--fail-level", "WARNING", **sound)
+    assert done.returncode == 0, done.stdout + done.stderr
+
+
+def test_x10_secrets_may_come_from_files_that_a_vault_writes(tmp_path: Path) -> None:
+    files = {}
+    for name in ("SECRET_KEY", "ENCRYPTION_KEYS", "DATABASE_URL", "REDIS_URL"):
+        path = tmp_path / name.lower()
+        path.write_text(TEAM[name] + "\n")
+        files[f"{name}_FILE"] = str(path)
+    others = {name: value for name, value in TEAM.items() if f"{name}_FILE" not in files}
+    code = "from django.conf import settings as s; print(s.SECRET_KEY, s.REDIS_URL, s.TEAM_MODE)"
+    folder = tmp_path / "data"
+    done = run(folder, "manage.py", "shell", "--no-imports", "-c", code, **others, **files)
+
+    assert done.stdout.split() == [TEAM["SECRET_KEY"], TEAM["REDIS_URL"], "True"], done.stderr
+    assert not (folder / "secret_key").exists()
+    done = run(folder, "manage.py", "check", **{**others, **files, "SECRET_KEY_FILE": "/nowhere"})
+    assert done.returncode != 0
+    assert "SECRET_KEY_FILE names '/nowhere'" in done.stderr
 
 
 def test_x12_containers_run_as_nobody_special_and_only_nginx_is_published() -> None:

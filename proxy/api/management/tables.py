@@ -1,9 +1,11 @@
 """The rows that administrators manage over HTTP, and what of them is shown and written."""
 
 from collections.abc import Callable
+from datetime import timedelta
 from typing import Any
 
 from django.core.exceptions import ValidationError
+from django.utils.timezone import now
 
 from accounts import hours
 from accounts.models import (
@@ -30,7 +32,7 @@ from proxy.models import (
     ModelAlias,
     ModelPolicy,
 )
-from usage import channels
+from usage import bodies, channels
 from usage.models import (
     Channel,
     ClosedMonth,
@@ -77,6 +79,20 @@ def policy_is_sound(row: ModelPolicy, by: Member) -> None:
         others = ModelPolicy.objects.exclude(fallback="").exclude(pk=row.pk)
         known = dict(others.values_list("model", "fallback"))
         _check("fallback", policies.check_fallback, row.model, row.fallback, known)
+
+
+def key_is_sound(row: ApiKey, by: Member) -> None:
+    """One person, one seat: nobody else's account, and not a pool beside it; bodies for a while only."""
+    account = row.account
+    if account is not None and account.owner_id not in (None, row.owner_id):
+        raise ValidationError({"account_id": "This account belongs to another member."})
+    if account is not None and row.pool_id is not None:
+        raise ValidationError({"pool_id": "An account or a pool, not both."})
+    until = row.stores_bodies_until
+    # To the end of the last day, in whatever zone.
+    if until is not None and until > now() + bodies.MAX_ASKED + timedelta(days=1):
+        most = bodies.MAX_ASKED.days
+        raise ValidationError({"stores_bodies_until": f"At most {most} days from now."})
 
 
 def rule_is_sound(row: ApprovalRule, by: Member) -> None:
@@ -307,6 +323,7 @@ KEYS = Resource(
     ),
     adds=False,
     removes=False,
+    check=key_is_sound,
     filters=("name", "prefix", "owner_id", "account_id", "pool_id", "is_admin"),
 )  # fmt: skip
 ACCOUNTS = Resource(

@@ -10,6 +10,7 @@ from django.test import Client
 from accounts import invites, links, roles, tries
 from accounts.encryption import encrypt
 from accounts.models import AuditEntry, Invite, Member, Role
+from usage import large_exports
 
 PASSWORD = "correct horse battery staple"
 SIGN_IN = "/dashboard/sign-in/"
@@ -115,6 +116,19 @@ def test_who_is_no_administrator_any_more_leaves_no_open_invite(
     assert client.get(f"/dashboard/join/{token}/").status_code == 410
     assert client.get(f"/dashboard/join/{kept}/").status_code == 200
     assert Invite.objects.get(invited_by=ben).revoked_at is not None
+
+
+def test_an_export_of_everybodys_requests_ends_with_the_role(
+    world: Any, ada: Member, ben: Member, as_ben: Client
+) -> None:
+    roles.set_role(ben, Role.ADMIN, actor=ada)
+    made = "00000000-0000-4000-8000-000000000001"
+    large_exports.write(ben.pk, "range=30d", "csv", zone="UTC", export_id=made)
+    assert as_ben.get(f"/dashboard/requests/exports/{made}.csv").status_code == 200
+
+    roles.set_role(ben, Role.MEMBER, actor=ada)
+
+    assert as_ben.get(f"/dashboard/requests/exports/{made}.csv").status_code == 404
 
 
 @pytest.mark.parametrize("name", ["gateway", "Owner", "terminal"])
