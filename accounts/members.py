@@ -10,6 +10,20 @@ SOLO_USERNAME = "owner"
 RESERVED = frozenset({SOLO_USERNAME, audit.GATEWAY, "terminal", "manage.py", "canary", "system"})
 
 
+def administrators_have_ways_in() -> bool:
+    """Whether an active administrator needs no link: has a password, a provider or a passkey."""
+    from allauth.mfa.models import Authenticator
+    from allauth.socialaccount.models import SocialAccount
+
+    admins = Member.objects.filter(is_superuser=True, is_active=True)
+    passkeys = Authenticator.objects.filter(user__in=admins, type=Authenticator.Type.WEBAUTHN)
+    return (
+        any(each.has_usable_password() for each in admins)
+        or SocialAccount.objects.filter(user__in=admins).exists()
+        or passkeys.exists()
+    )
+
+
 def is_taken(name: str) -> bool:
     """Whether nobody may come under this name: somebody has it, or it is one of the gateway's own."""
     return name.lower() in RESERVED or Member.objects.filter(username__iexact=name).exists()

@@ -16,7 +16,7 @@ from accounts import book as account_book
 from accounts import links, tokens
 from accounts.database import in_database
 from accounts.errors import GitHubRefused
-from accounts.members import solo_member
+from accounts.members import administrators_have_ways_in, solo_member
 from copilot_site import __version__, memory, request_log, seed_import, sign_in
 from copilot_site.celery import Embedded
 from copilot_site.manual import TerminalApprovals
@@ -115,7 +115,7 @@ class Solo:
         rows = [
             ("OpenAI API", f"{self.base_url}/v1"),
             ("Anthropic API", self.base_url),
-            ("Dashboard", f"{link} (once, 10 min)"),
+            ("Dashboard", f"{link} (once, 10 min)" if "signin=" in link else link),
             ("Account", accounts or "none yet"),
             ("API keys", "required" if settings.REQUIRE_KEYS else "any key works on this machine"),
             ("Runs", f"{mode}; data in {settings.DATA_DIR}"),
@@ -125,6 +125,9 @@ class Solo:
         return box(f"Copilot Gateway {__version__}", rows)
 
     def _sign_in_link(self) -> str:
+        if settings.TEAM_MODE and not os.isatty(2) and administrators_have_ways_in():
+            # Others read a container's log; `sign-in-link` prints one to who may start commands.
+            return f"{self.base_url}/dashboard/"
         return f"{self.base_url}/dashboard/?signin={links.make(solo_member())}"
 
     async def _add(self, token: str) -> None:

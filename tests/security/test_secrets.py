@@ -155,6 +155,31 @@ def test_x11_proxies_of_the_environment_are_not_obeyed_unless_asked(
 
 
 @pytest.mark.team
+def test_x04_a_teams_log_holds_no_way_in_once_an_administrator_has_one(
+    new_team: Callable[..., Any],
+) -> None:
+    team = new_team(processes=1)
+    first: Gateway = team.gateways[0]
+    assert "signin=" in first.text
+    code = (
+        "from accounts.members import solo_member as s; m = s(); "
+        f"m.set_password({canaries.PASSWORD!r}); m.save()"
+    )
+    first.manage("shell", "--no-imports", "-c", code)
+    first.stop()
+    del first.output[:]
+    first.start()
+
+    assert "Dashboard" in first.text
+    assert "signin=" not in first.text
+    link = first.manage("sign-in-link").stdout.strip()
+    with first.client() as browser:
+        path = link.partition("/dashboard/")[2]
+        answer = browser.get(f"/dashboard/{path}", follow_redirects=True)
+        assert answer.status_code == 200
+
+
+@pytest.mark.team
 def test_x03_nothing_in_redis_postgresql_or_any_process_of_a_team(
     new_team: Callable[..., Any], simulator: SimulatorThread
 ) -> None:

@@ -28,7 +28,16 @@ def test_an_unknown_option_is_told_in_two_lines_with_the_nearest_one(
 
 @pytest.mark.parametrize(
     "command",
-    ["start", "auth", "check-usage", "debug", "create-key", "revoke-key", "rotate-keys"],
+    [
+        "start",
+        "auth",
+        "check-usage",
+        "debug",
+        "create-key",
+        "revoke-key",
+        "rotate-keys",
+        "sign-in-link",
+    ],
 )
 def test_help_shows_our_options_and_none_of_djangos(
     parse: Callable[..., int], capsys: pytest.CaptureFixture[str], command: str
