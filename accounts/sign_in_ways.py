@@ -11,11 +11,13 @@ from typing import Any
 from allauth.socialaccount.adapter import get_adapter
 from allauth.socialaccount.providers.github.views import oauth2_login as github_login
 from django.core.exceptions import PermissionDenied
-from django.http import HttpRequest, HttpResponseBase, QueryDict
+from django.http import HttpRequest, HttpResponse, HttpResponseBase, QueryDict
 from django.shortcuts import redirect
+from django.utils.translation import gettext as _
 from requests import RequestException
 
-from accounts import oidc
+from accounts import oidc, tries
+from accounts.access import address_of
 
 logger = logging.getLogger(__name__)
 # What a link may say of a sign-in. allauth would take scopes and parameters for the provider, too:
@@ -50,6 +52,10 @@ def from_our_pages(view: Callable[..., HttpResponseBase]) -> Callable[..., HttpR
         site = request.headers.get("Sec-Fetch-Site", "same-origin")
         if request.GET.get("process") == "connect" and site not in ("same-origin", "none"):
             raise PermissionDenied
+        address = address_of(request)
+        if tries.PROVIDER.count(address) > tries.PROVIDER.most:
+            words = _("Too many tries. Wait a quarter of an hour, then try again.")
+            return HttpResponse(words, status=429, content_type="text/plain; charset=utf-8")
         request.GET = _as_asked(request.GET)  # type: ignore[assignment]
         return view(request, *args, **kwargs)
 

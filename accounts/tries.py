@@ -71,6 +71,8 @@ SIGN_IN_NAME: Final = Tries("sign-in-name", 60)
 SIGN_IN_ADDRESS: Final = Tries("sign-in-address", 100)
 # Links that nobody has made: invites and sign-in links.
 LINK: Final = Tries("link", 20)
+# Ways to a provider: each asks it for its document and leaves a session row.
+PROVIDER: Final = Tries("provider", 200)
 # Codes asked of GitHub for one member.
 DEVICE_FLOW: Final = Tries("device-flow", 10)
 

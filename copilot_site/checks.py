@@ -71,7 +71,7 @@ def _plain_stores() -> Iterator[tuple[str, str, str]]:
     """Database and Redis on other hosts; names without a dot are containers of this one."""
     redis = urlsplit(settings.REDIS_URL)
     if redis.scheme == "redis" and _is_elsewhere(redis.hostname or ""):
-        yield "REDIS_URL", str(redis.hostname), "Begin it with rediss://."
+        yield "REDIS_URL", str(redis.hostname), "Write rediss://…?ssl_cert_reqs=required."
     database = settings.DATABASES["default"]
     host = str(database.get("HOST", ""))
     if _is_elsewhere(host) and database.get("OPTIONS", {}).get("sslmode") not in VERIFIED:

@@ -40,6 +40,8 @@ CSRF_TRUSTED_ORIGINS = env.list("CSRF_TRUSTED_ORIGINS", default=[])
 GATEWAY_CORS_ORIGINS: list[str] = env.list("GATEWAY_CORS_ORIGINS", default=[])
 # Networks of the proxies whose X-Forwarded-* headers count, with GATEWAY_HTTPS.
 GATEWAY_PROXIES = env.list("GATEWAY_PROXIES", default=environment.INSIDE)
+# Gemini's own clients put their key into the query; without them nobody's needs to stand there.
+GATEWAY_KEYS_IN_QUERY = env.bool("GATEWAY_KEYS_IN_QUERY", default=True)
 # Set by `start`: an address other than loopback always requires keys.
 REQUIRE_KEYS = env.bool("GATEWAY_REQUIRE_KEYS", default=True)
 KEYS_DEMANDED = env.bool("GATEWAY_REQUIRE_KEYS", default=False)

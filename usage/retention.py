@@ -10,6 +10,7 @@ from datetime import datetime, timedelta
 from typing import Any
 
 from django.conf import settings
+from django.contrib.sessions.models import Session
 from django.db import models
 from django.utils.timezone import now
 
@@ -53,6 +54,8 @@ def rules() -> tuple[Rule, ...]:
         Rule("sign-ins to GitHub", DeviceLogin, "expires_at", LEFTOVERS_DAYS),
         Rule("sign-in links", SignInLink, "expires_at", LEFTOVERS_DAYS),
         Rule("invites", Invite, "expires_at", days),
+        # They open nothing any more, and say who came from where.
+        Rule("sessions", Session, "expire_date", 0),
     )
 
 

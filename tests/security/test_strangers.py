@@ -71,6 +71,18 @@ def test_invented_keys_are_looked_up_only_so_often() -> None:
     assert sum(sieve.lets_through() for _ in range(1000)) == 20
 
 
+def test_a_key_in_the_query_may_be_refused(new_gateway: Callable[..., Gateway]) -> None:
+    """14.2.1: addresses are kept where headers are not."""
+    strict = new_gateway("--require-keys", GATEWAY_KEYS_IN_QUERY="false")
+    key = strict.manage("create-key", "laptop").stdout.strip()
+    with strict.client() as client:
+        known = {"x-goog-api-key": key}
+        assert strict.wait_for(
+            lambda: client.get("/v1beta/models", headers=known).status_code == 200
+        )
+        assert client.get(f"/v1beta/models?key={key}").status_code == 401
+
+
 def raw(gateway: Gateway, head: str, body: bytes = b"") -> bytes:
     """The answer to a request whose body is not sent further."""
     host, port = gateway.url.removeprefix("http://").split(":")

@@ -4,6 +4,7 @@ from collections.abc import Callable
 from datetime import timedelta
 
 import pytest
+from django.contrib.sessions.models import Session
 from django.utils.timezone import now
 
 from usage import retention, rollups, tasks
@@ -33,3 +34,14 @@ def test_p23_only_old_rows_go_and_their_sums_stay(
     assert UsageRecord.objects.count() == 2
     rollups.rebuild(now() - timedelta(days=60), now())
     assert sum(r.requests for r in Rollup.objects.all()) == 7
+
+
+@pytest.mark.django_db
+def test_sessions_that_have_ended_are_not_kept() -> None:
+    """Anybody who begins a sign-in at a provider leaves a row."""
+    for name, hours in (("ended", -1), ("live", 1)):
+        at = now() + timedelta(hours=hours)
+        Session.objects.create(session_key=name, session_data="", expire_date=at)
+
+    assert retention.delete_old() == 1
+    assert [row.session_key for row in Session.objects.all()] == ["live"]

@@ -14,6 +14,7 @@ from django.core.cache import caches
 from django.http import HttpResponse
 from django.test import Client
 
+from accounts import tries
 from accounts.models import AuditEntry, GroupMapping, Member, Role
 from tests.site.pages import identity_provider
 from tests.site.pages.identity_provider import CLIENT_ID, CLIENT_SECRET, Provider
@@ -243,6 +244,14 @@ def test_nobody_joins_under_a_name_that_the_audit_log_gives_to_the_gateway(
     go(client)
 
     assert Member.objects.get().username == "Gateway-2"
+
+
+def test_a_stranger_does_not_make_us_ask_the_provider_without_end(
+    provider: Provider, client: Client, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(tries, "PROVIDER", tries.Tries("provider", 2))
+    assert [client.get(OIDC).status_code for _ in range(4)] == [302, 302, 429, 429]
+    assert client.get(OIDC, REMOTE_ADDR="192.0.2.9").status_code == 302
 
 
 def test_tokens_of_the_tests_are_what_they_seem(provider: Provider, client: Client) -> None:
