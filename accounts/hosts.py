@@ -23,6 +23,22 @@ LOOPBACK: Final = frozenset({"localhost", "127.0.0.1", "::1"})
 _GHE = re.compile(r"[a-z0-9](?:[a-z0-9-]{0,61}[a-z0-9])?\.ghe\.com")
 
 
+# What proxies and tunnels add, by its name in META: who comes by one is not on this machine.
+FORWARDING: Final = {
+    name: f"HTTP_{name.upper().replace('-', '_')}"
+    for name in (
+        "x-forwarded-for",
+        "forwarded",
+        "via",
+        "x-real-ip",
+        "x-forwarded-host",
+        "x-forwarded-proto",
+        "cf-connecting-ip",
+        "true-client-ip",
+    )
+}
+
+
 class Seat(Protocol):
     """What of an account decides its hosts; `Account` and `AccountView` both fit."""
 
@@ -76,8 +92,9 @@ def _networks(
 
 def is_local_request(meta: Mapping[str, Any]) -> bool:
     """Does a request (its `META`) come from this machine? Not when a proxy has passed it on."""
-    is_forwarded = "HTTP_X_FORWARDED_FOR" in meta or "HTTP_FORWARDED" in meta
-    return not is_forwarded and is_loopback(str(meta.get("REMOTE_ADDR", "")))
+    if not is_loopback(str(meta.get("REMOTE_ADDR", ""))):
+        return False
+    return not any(name in meta for name in FORWARDING.values())
 
 
 def github_url(host: str) -> str:

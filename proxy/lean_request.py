@@ -12,6 +12,8 @@ from django.core.handlers.asgi import ASGIRequest
 from django.http import HttpRequest
 from django.utils.functional import cached_property
 
+from accounts.hosts import FORWARDING
+
 
 class LeanRequest(ASGIRequest):
     """`plain_headers` are by lower-case name; what came twice is joined by commas, as Django does."""
@@ -112,7 +114,7 @@ def peer_meta(request: HttpRequest) -> Mapping[str, Any]:
         return request.META
     client = request.client
     meta: dict[str, Any] = {"REMOTE_ADDR": str(client[0]) if client else ""}
-    for name, key in (("x-forwarded-for", "HTTP_X_FORWARDED_FOR"), ("forwarded", "HTTP_FORWARDED")):
+    for name, key in FORWARDING.items():
         if name in request.plain_headers:
             meta[key] = request.plain_headers[name]
     return meta

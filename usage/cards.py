@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from datetime import datetime, timedelta
 from typing import Any, Final, Literal
 
-from django.core.cache import cache
+from django.core.cache import caches
 from django.utils.formats import date_format
 from django.utils.timezone import localtime, now
 from django.utils.translation import gettext as _
@@ -139,6 +139,8 @@ def _summary(account: Account) -> Summary:
     """The summary, kept for half a minute: it costs several queries for each account."""
     key = f"quota-summary:{account.pk}:{account.updated_at.timestamp()}:{account.quota_polled_at}"
     key = key.replace(" ", "")
+    # In the process: what stands in Redis is JSON, and this would be half a page of it.
+    cache = caches["process"]
     found: Summary | None = cache.get(key)
     if found is None:
         found = summary(account)

@@ -201,13 +201,13 @@ async def poll_account(account: Account) -> bool:
 
 def _failed(account: Account, reason: str, retry_after_s: float | None) -> None:
     """Keep the last values, store why there are no newer ones and when to ask again."""
-    failures, _ = cache.get(_back_off_key(account.pk), (0, None))
+    failures, _ = cache.get(_back_off_key(account.pk)) or (0, None)
     wait = min(MAX_BACK_OFF, POLL_EVERY * 2 ** min(failures, 6))
     if retry_after_s is not None:
         wait = max(wait, timedelta(seconds=min(max(retry_after_s, 1), 86_400)))
     # Two accounts that failed together do not ask together again.
     not_before = now() + wait * random.uniform(0.9, 1.1)  # noqa: S311
-    cache.set(_back_off_key(account.pk), (failures + 1, not_before), 2 * 86_400)
+    cache.set(_back_off_key(account.pk), (failures + 1, not_before.timestamp()), 2 * 86_400)
     logger.warning("quota of %s not read: %s", account.login, reason)
     Account.objects.filter(pk=account.pk).update(quota_error=storable(reason, 500))
     account.quota_error = storable(reason, 500)
@@ -232,10 +232,10 @@ def due_accounts(at: datetime) -> list[Account]:
     for account in waiting.order_by("quota_polled_at"):
         spread = timedelta(seconds=account.pk * 17 % 60)
         polled_at = account.quota_polled_at
-        _, not_before = cache.get(_back_off_key(account.pk), (0, None))
+        _, not_before = cache.get(_back_off_key(account.pk)) or (0, None)
         if polled_at is not None and polled_at > at - POLL_EVERY - spread:
             continue
-        if not_before is None or not_before <= at:
+        if not_before is None or not_before <= at.timestamp():
             due.append(account)
     return due
 

@@ -3,14 +3,20 @@
 What the run wrote can then be looked through for what must not be there.
 """
 
+import base64
 import json
 import re
+import time
+import zlib
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any, Protocol
 
 import httpx
+from allauth.mfa.totp.internal.auth import format_hotp_value, hotp_value
 from cryptography.hazmat.primitives import serialization
 from cryptography.hazmat.primitives.asymmetric import rsa
 
@@ -75,14 +81,17 @@ def spend_a_day(gateway: Any, runs: Runs, simulator: SimulatorThread, link: str)
     day.keep("gemini key", GEMINI_KEY)
     admin = day.keep("admin key", runs.manage("create-key", "ci", "--admin").stdout.strip())
     key = day.keep("key", runs.manage("create-key", "laptop").stdout.strip())
-    with gateway.client(headers={"authorization": f"Bearer {key}"}) as tool:
-        assert wait(lambda: tool.get("/v1/models").status_code == 200)
-        chat_in_all_formats(day, tool)
     with gateway.client(headers={"authorization": f"Bearer {admin}"}) as program:
         assert wait(lambda: program.get("/api/admin/keys").status_code == 200)
         manage_everything(day, program)
+        store_and_ask(day, program, gateway)
+    # Last, because it leaves limits behind.
+    with gateway.client(headers={"authorization": f"Bearer {key}"}) as tool:
+        assert wait(lambda: tool.get("/v1/models").status_code == 200)
+        chat_in_all_formats(day, tool)
     with gateway.client() as browser:
         look_at_pages(day, browser, simulator, link)
+        set_up_a_factor(day, browser)
         wrong_passwords(day, gateway)
     runs.manage("debug")
     runs.manage(
@@ -95,8 +104,6 @@ def spend_a_day(gateway: Any, runs: Runs, simulator: SimulatorThread, link: str)
 
 
 def wait(what: Any, seconds: float = 10) -> bool:
-    import time
-
     deadline = time.monotonic() + seconds
     while not what():
         if time.monotonic() > deadline:
@@ -183,6 +190,52 @@ def manage_everything(day: Day, program: httpx.Client) -> None:
             day.seen.append((path, program.get(path).text))
 
 
+def store_and_ask(day: Day, program: httpx.Client, gateway: Any) -> None:
+    """One key keeps its bodies, another waits for a person: both hold the prompt for longer."""
+    me = program.get("/api/admin/members").json()["data"][0]["id"]
+    until = (datetime.now(UTC) + timedelta(days=3)).isoformat()
+    ways: tuple[dict[str, Any], ...] = ({"stores_bodies_until": until}, {"needs_approval": True})
+    for number, change in enumerate(ways):
+        new = program.post("/api/admin/keys", json={"name": f"n{number}", "owner_id": me}).json()
+        secret = day.keep(f"key {number}", new["secret"])
+        changed = program.patch(f"/api/admin/keys/{new['id']}", json=change)
+        assert changed.status_code == 200, changed.text
+        headers = {"authorization": f"Bearer {secret}"}
+        with gateway.client(headers=headers) as tool, ThreadPoolExecutor(1) as pool:
+            path, body = bodies(PROMPT, stream=False)[0]
+            # A key that was changed a moment ago is known everywhere a second later.
+            assert wait(lambda: tool.get("/v1/models").status_code == 200)
+            time.sleep(2.5)
+            asked = pool.submit(tool.post, path, json=body)
+            if "needs_approval" in change:
+                assert wait(lambda: program.get("/api/approvals").json()["waiting"])
+                listed = program.get("/api/approvals")
+                day.seen.append(("/api/approvals", listed.text))
+                held = listed.json()["waiting"][0]["approval"]
+                program.post(f"/api/approvals/{held}", json={"decision": "approve"})
+            answer = asked.result()
+            assert answer.status_code == 200, answer.text
+    # What a key keeps is written a moment after its answer.
+    time.sleep(2)
+
+
+def set_up_a_factor(day: Day, browser: httpx.Client) -> None:
+    path = "/dashboard/me/second-factor/totp/activate/"
+    answer = browser.get(path, follow_redirects=True)
+    if "authenticator_secret" not in answer.text:
+        # A password was set a moment ago: it is asked for.
+        token = re.search(r'name="csrfmiddlewaretoken" value="([^"]+)"', answer.text)
+        assert token is not None
+        form = {"csrfmiddlewaretoken": token[1], "password": PASSWORD}
+        browser.post(str(answer.url), data=form)
+        answer = browser.get(path)
+    found = re.search(r'id="authenticator_secret"[^>]*value="([A-Z2-7]+)"', answer.text)
+    assert found is not None, answer.text
+    secret = day.keep("second factor", found[1])
+    code = format_hotp_value(hotp_value(secret, int(time.time()) // 30))
+    assert sent(browser, path, code=str(code))
+
+
 def look_at_pages(day: Day, browser: httpx.Client, simulator: SimulatorThread, link: str) -> None:
     assert browser.get(link, follow_redirects=True).status_code == 200
     day.keep("session", browser.cookies["gateway_session"])
@@ -257,3 +310,10 @@ def files_under(folder: Path) -> Iterator[tuple[str, bytes]]:
     for path in sorted(folder.rglob("*")):
         if path.is_file() and path.name not in ("secret_key", "encryption_keys"):
             yield str(path.relative_to(folder)), path.read_bytes()
+
+
+def opened_session(data: str) -> bytes:
+    """What Django has signed and perhaps compressed, as it was: a secret inside could not be seen."""
+    payload = data.split(":")[0]
+    raw = base64.urlsafe_b64decode(payload.lstrip(".") + "=" * (-len(payload.lstrip(".")) % 4))
+    return zlib.decompress(raw) if payload.startswith(".") else raw

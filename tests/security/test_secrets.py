@@ -7,6 +7,7 @@ import contextlib
 import os
 import re
 import sqlite3
+import threading
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
@@ -19,6 +20,8 @@ from tests.conftest import Gateway
 from tests.security import canaries
 from tests.security.canaries import Day, files_under
 
+# A pickle by its first bytes: protocol, and how one goes on.
+PICKLED = re.compile(rb"\x80[\x02-\x05][\x95\x8c\]})(KXcC]")
 # What makes a page fail, and what heals it.
 CRASH = (
     "ALTER TABLE usage_channel RENAME TO usage_channel_away",
@@ -112,6 +115,44 @@ def test_x01_x02_no_file_holds_a_secret(lived: tuple[Gateway, Day, list[str]]) -
     assert any(name.endswith("gateway.sqlite3") for name in names)
 
 
+def test_x01_no_session_holds_a_secret(lived: tuple[Gateway, Day, list[str]]) -> None:
+    """Sessions are compressed: a search through the file would not find it."""
+    gateway, day, _ = lived
+    sessions = gateway.query("SELECT session_data FROM django_session")
+    assert sessions
+    for row in sessions:
+        assert not day.found_in(canaries.opened_session(row["session_data"]))
+
+
+def test_x02_what_a_killed_gateway_leaves_holds_no_secret(
+    new_gateway: Callable[..., Gateway], simulator: SimulatorThread
+) -> None:
+    """The journal of a request in flight, as `kill -9` leaves it, before anybody has stored it."""
+    gateway = new_gateway("--require-keys")
+    day = Day()
+    key = day.keep("key", gateway.manage("create-key", "laptop").stdout.strip())
+    day.keep("prompt", canaries.PROMPT)
+    body = {
+        "model": "gpt-4.1",
+        "stream": True,
+        "messages": [{"role": "user", "content": f"{canaries.PROMPT} [[drip]]"}],
+    }
+    headers = {"authorization": f"Bearer {key}"}
+    with (
+        gateway.client(headers=headers) as tool,
+        tool.stream("POST", "/v1/chat/completions", json=body) as answer,
+    ):
+        next(answer.iter_bytes())
+        gateway.kill()
+    for bearer in canaries.bearers(simulator):
+        day.keep(f"bearer {bearer[:4]}", bearer)
+
+    journals = [name for name, text in files_under(gateway.data_dir) if name.startswith("journal")]
+    assert any((gateway.data_dir / name).stat().st_size for name in journals)
+    for name, content in files_under(gateway.data_dir):
+        assert not day.found_in(content), name
+
+
 def test_x01_the_folder_and_its_files_are_the_owners_alone(
     lived: tuple[Gateway, Day, list[str]],
 ) -> None:
@@ -187,19 +228,53 @@ def test_x03_nothing_in_redis_postgresql_or_any_process_of_a_team(
     team = new_team("--verbose", processes=2)
     first: Gateway = team.gateways[0]
     link = first.sign_in_link
-    day = canaries.spend_a_day(first, team, simulator, link)
+    with commands_to(team.redis.url) as commands:
+        day = canaries.spend_a_day(first, team, simulator, link)
+    # Also what did not stay: messages, queues, what ends by itself.
+    assert len(commands) > 100
+    assert any("PUBLISH" in command for command in commands)
+    for command in commands:
+        assert not day.found_in(command), command[:60]
 
+    # Pages keep things in the cache, too.
     held = list(everything_in(team.redis.url))
+    assert any("health" in name or "tries" in name for name, _ in held), held
     for name, content in held:
         assert not day.found_in(content), name
-        assert not content.startswith(b"\x80\x04"), f"{name} is pickled"
+        assert not PICKLED.search(content), f"{name} is pickled"
     for table, text in dump(team):
         assert not day.found_in(text), table
+    for row in team.query("SELECT session_data FROM django_session"):
+        assert not day.found_in(canaries.opened_session(row["session_data"]))
     for gateway in team.gateways:
         for line in gateway.output:
             assert not day.found_in(line), re.sub(r"\S{12,}", "…", line)
         for name, content in files_under(gateway.data_dir):
             assert not day.found_in(content), name
+
+
+@contextlib.contextmanager
+def commands_to(url: str) -> Iterator[list[str]]:
+    """Every command that anybody gives to Redis meanwhile, with all that it carries."""
+    store = redis.Redis.from_url(url)
+    commands: list[str] = []
+    is_over = threading.Event()
+
+    def listen(monitor: Any) -> None:
+        while not is_over.is_set():
+            commands.append(monitor.next_command()["command"])
+
+    with store.monitor() as monitor:
+        listener = threading.Thread(target=listen, args=(monitor,), daemon=True)
+        listener.start()
+        try:
+            yield commands
+        finally:
+            is_over.set()
+            # One more command to hear, and it ends.
+            store.ping()
+            listener.join(5)
+    store.close()
 
 
 def everything_in(url: str) -> Iterator[tuple[str, bytes]]:

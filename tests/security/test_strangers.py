@@ -2,16 +2,20 @@
 
 import json
 import logging
+import pickle
 import re
 import socket
 import time
 from collections.abc import Callable
+from pathlib import Path
 from typing import Any
 
 import pytest
+import redis
 
 from accounts.auth import Refused
 from copilot_site.logging import configure_logging
+from copilot_site.shared_cache import SharedCache
 from proxy.api.refused import MOST_LINES, Notes, Sieve
 from tests.conftest import Gateway
 from usage.redaction import redact
@@ -81,6 +85,20 @@ def test_a_key_in_the_query_may_be_refused(new_gateway: Callable[..., Gateway]) 
             lambda: client.get("/v1beta/models", headers=known).status_code == 200
         )
         assert client.get(f"/v1beta/models?key={key}").status_code == 401
+
+
+@pytest.mark.parametrize(
+    "header",
+    ["x-forwarded-for", "forwarded", "via", "x-real-ip", "x-forwarded-proto", "cf-connecting-ip"],
+)
+def test_who_comes_by_a_proxy_or_a_tunnel_is_not_the_person_at_the_machine(
+    gateway: Gateway, header: str
+) -> None:
+    with gateway.client() as client:
+        assert client.post("/v1/chat/completions", json=CHAT).status_code == 200
+        by_proxy = client.post("/v1/chat/completions", json=CHAT, headers={header: "1.1 edge"})
+
+    assert by_proxy.status_code == 401
 
 
 def raw(gateway: Gateway, head: str, body: bytes = b"") -> bytes:
@@ -164,3 +182,31 @@ def test_only_one_line_for_one_key_and_address(caplog: pytest.LogCaptureFixture)
         "192.0.2.1",
         "192.0.2.1 and 2 more since the last line",
     ]
+
+
+@pytest.mark.team
+def test_who_can_write_to_redis_runs_no_code_in_the_gateway(
+    new_redis: Callable[[], Any], tmp_path: Path
+) -> None:
+    """Django's own cache would unpickle whatever stands under its keys."""
+    url = new_redis().url
+    mark = tmp_path / "it-ran"
+
+    class Evil:
+        def __reduce__(self) -> tuple[Any, ...]:
+            return Path.touch, (mark,)
+
+    cache = SharedCache(url, {})
+    store = redis.Redis.from_url(url)
+    store.set(cache.make_and_validate_key("health.report"), pickle.dumps(Evil()))
+    assert cache.get("health.report") is None
+    assert cache.get_many(["health.report"]) == {"health.report": None}
+    assert not mark.exists()
+    # What is kept comes back as it was, and nothing else is kept.
+    for value in (1, 0.5, "text", None, True, [1, 0.5], {"a": [None]}):
+        cache.set("value", value)
+        assert cache.get("value") == value
+    assert cache.incr("counter", 1) if cache.add("counter", 0) else False
+    with pytest.raises(TypeError):
+        cache.set("value", Evil())
+    store.close()
