@@ -20,6 +20,8 @@ from tests.conftest import Gateway
 from tests.security import canaries
 from tests.security.canaries import Day, files_under
 
+# A whole day, and a machine that others use, too.
+pytestmark = pytest.mark.timeout(400)
 # A pickle by its first bytes: protocol, and how one goes on.
 PICKLED = re.compile(rb"\x80[\x02-\x05][\x95\x8c\]})(KXcC]")
 # What makes a page fail, and what heals it.
