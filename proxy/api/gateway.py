@@ -86,8 +86,9 @@ async def token(request: HttpRequest) -> HttpResponse:
     caller = await authenticate(request)
     if not settings.GATEWAY_TOKEN_ENDPOINT:
         raise NotFound("GET /token is switched off. GATEWAY_TOKEN_ENDPOINT=true serves it.")
-    if not caller.is_admin:
-        raise Forbidden("Only administrators may read the Copilot token.")
+    if not caller.is_admin or caller.key_id is None:
+        # Without a key everybody on this machine is the owner; its tokens are not everybody's.
+        raise Forbidden("Only an administrator's API key may read the Copilot token.")
     accounts = routing.candidates(caller)
     if not accounts:
         raise Unavailable(routing.NOBODY, retry_after_s=30, code="no_account")

@@ -519,6 +519,18 @@ def test_a17_the_token_is_not_served_by_default(gateway: Gateway) -> None:
     assert "tid=" not in answer.text
 
 
+def test_a17_the_token_is_not_given_to_whoever_is_on_this_machine(
+    new_gateway: Callable[..., Gateway],
+) -> None:
+    gateway = new_gateway(GATEWAY_TOKEN_ENDPOINT="true")
+    with gateway.client() as client:
+        answer = client.get("/token?reveal=true")
+        assert answer.status_code == 403
+        assert "tid=" not in answer.text
+        admin = new_key(gateway, "--admin")
+        assert client.get("/token", headers=bearer(admin)).status_code == 200
+
+
 def test_a17_the_token_is_for_administrators_masked_and_audited(
     new_gateway: Callable[..., Gateway], simulator: SimulatorThread
 ) -> None:

@@ -30,7 +30,7 @@ class Why(Strict):
 
 
 class InviteNew(Strict):
-    """Whom, as what, into which team, for how many days (1 to 30)."""
+    """Whom, as what, into which team, for how many days (1 to 90)."""
 
     email: str = ""
     role: Role = Role.MEMBER
