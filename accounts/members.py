@@ -1,6 +1,9 @@
 """Members: the one person of solo mode, and the names that nobody else may take."""
 
+import unicodedata
+
 from django.db import IntegrityError
+from django.db.models import Q
 
 from accounts import audit
 from accounts.models import Member
@@ -25,8 +28,13 @@ def administrators_have_ways_in() -> bool:
 
 
 def is_taken(name: str) -> bool:
-    """Whether nobody may come under this name: somebody has it, or it is one of the gateway's own."""
-    return name.lower() in RESERVED or Member.objects.filter(username__iexact=name).exists()
+    """Whether nobody may come under this name: somebody has it, or it is one of the gateway's own.
+
+    Letters that only look otherwise, such as those of full width, make no other name.
+    """
+    plain = unicodedata.normalize("NFKC", name)
+    same = Q(username__iexact=name) | Q(username__iexact=plain)
+    return plain.lower() in RESERVED or Member.objects.filter(same).exists()
 
 
 def solo_member() -> Member:
