@@ -4,6 +4,7 @@ import asyncio
 import contextlib
 import logging
 import sys
+from collections.abc import Awaitable
 from typing import Any
 
 from django.db import Error
@@ -31,6 +32,9 @@ WELCOME_EVERY_S = 1.0
 SWITCH_S = 0.0005
 GIVE_BACK_EVERY_S = 15.0
 LOOK_FOR_OVERDUE_EVERY_S = 15.0
+# At a stop the database is waited for this long at a time, and the recorder for RECORDER_S.
+DATABASE_S = 3.0
+RECORDER_S = 10.0
 
 
 class Lifespan:
@@ -120,7 +124,7 @@ class Lifespan:
     async def drain(self, within_s: float) -> int:
         """Take nothing new, let streams end, end the rest honestly; how many had to be ended."""
         gates.draining = True
-        await approval.queue.lose_all()
+        await _unless_it_hangs(approval.queue.lose_all(), "refusing what waits for approval")
         return await end_all(
             ShuttingDown("The gateway is shutting down.", retry_after_s=5), within_s
         )
@@ -128,12 +132,22 @@ class Lifespan:
     async def stop(self) -> None:
         for task in list(self._tasks):
             task.cancel()
-        await affinity.flush()
-        await device_flow.stop_following()
+        await _unless_it_hangs(affinity.flush(), "writing the conversations' accounts")
+        await _unless_it_hangs(device_flow.stop_following(), "letting go of sign-ins")
         await close_client()
         await gate.stop()
         await shared.close()
         counting.stop_workers()
         if self._watcher is not None:
             self._watcher.stop()
-        await in_database(recorder.stop, 10.0)
+        # Not in the database thread, which a database that hangs may hold.
+        await asyncio.to_thread(recorder.stop, RECORDER_S)
+
+
+async def _unless_it_hangs(work: Awaitable[Any], what: str) -> None:
+    """What can be done at a stop when the database answers; what is left the next process takes up."""
+    try:
+        async with asyncio.timeout(DATABASE_S):
+            await work
+    except TimeoutError:
+        logger.warning("%s is given up: the database does not answer", what)

@@ -1,5 +1,7 @@
 """Who calls: the key of a request, read once at the door."""
 
+import asyncio
+
 from django.conf import settings
 from django.http import HttpRequest
 
@@ -13,6 +15,8 @@ from proxy.api.refused import lookups, notes
 from proxy.errors import Forbidden, GatewayError
 from proxy.lean_request import headers_of, peer_meta
 
+# A key that memory does not know waits this long for the database.
+LOOKUP_S = 4.0
 # What `Sec-Fetch-Site` says of our own pages and of an address typed in; tools do not send it.
 OWN_SITES = (None, "same-origin", "none")
 
@@ -44,7 +48,13 @@ def is_known(request: HttpRequest) -> bool:
 
 
 async def _learned(digest: bytes) -> bool:
-    return lookups.lets_through() and await in_database(auth.learn, digest)
+    if not lookups.lets_through():
+        return False
+    try:
+        async with asyncio.timeout(LOOKUP_S):
+            return await in_database(auth.learn, digest)
+    except TimeoutError:
+        raise from_auth(auth.Unavailable()) from None
 
 
 def _refused(request: HttpRequest, error: auth.Refused) -> GatewayError:

@@ -1,7 +1,6 @@
 """The gateway's own surface: usage, token, health, and the answer at the root."""
 
 import asyncio
-from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
 from django.conf import settings
@@ -9,7 +8,7 @@ from django.http import HttpRequest, HttpResponse, JsonResponse
 from ninja import Router
 
 from accounts import audit, tokens
-from accounts.database import in_database
+from accounts.database import OneThread, in_database
 from accounts.errors import AccountUnavailable
 from accounts.hosts import client_address
 from accounts.limits import present
@@ -28,7 +27,7 @@ MOUNTS = ("",)
 # A database that hangs is as good as away; who asks whether we are ready waits about as long.
 DATABASE_PATIENCE_S = 3.0
 # Not the thread that everybody waits in line for: a locked table is no reason not to be ready.
-_probe = ThreadPoolExecutor(1, thread_name_prefix="readiness")
+_probe = OneThread("readiness")
 PREFIXES = ("/usage", "/token", "/healthz", "/readyz", "/api/")
 
 

@@ -188,8 +188,11 @@ def test_p02_p18_a_database_that_hangs_holds_no_request_up(pair: Team, key: str)
             began = time.monotonic()
             assert client.get("/readyz").status_code == 503
             assert time.monotonic() - began < 6
-        # Nor does it hold up a stop; what could not be stored stays in the journal.
+        # Nor does it hold up a stop, also when a key was looked up in it; what could not be stored stays
+        # in the journal.
         stopping = pair.gateways[1]
+        with stopping.client(headers={"authorization": "Bearer cgw_" + "y" * 43}) as client:
+            assert client.post(CHAT, json=chat()).status_code == 503
         stopping.process.send_signal(signal.SIGTERM)
         assert stopping.process.wait(45) == 0
         stopping._close()
