@@ -39,6 +39,9 @@ def identify(state: State, authorization: str) -> tuple[Account | None, bool, Re
     token = state.copilot_tokens.get(bearer)
     if token is not None:
         account = state.accounts.get(token.login)
+        if account is None:
+            # Tokens may outlive a reset, accounts that were added do not.
+            return None, False, CATALOGUE["unauthorized_text"]
         expired = token.revoked or token.expires_at <= state.now()
         return account, False, CATALOGUE["token_expired"] if expired else None
     github = state.github_token(bearer)

@@ -6,7 +6,6 @@ import time
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from datetime import UTC, datetime, timedelta
-from itertools import pairwise
 from typing import Any
 
 import httpx
@@ -374,12 +373,14 @@ def fragile(broken_team: Team, simulator: SimulatorThread) -> Team:
 
 def test_the_spacing_of_the_whole_gateway_holds_over_its_processes(fragile: Team) -> None:
     key = fragile.new_keys(spaced={})["spaced"]
+    began = time.time()
     answers = fragile.together(8, key, threads=8)
     assert [a.status_code for a in answers] == [200] * 8
     times = sorted(g.time for g in fragile.simulator.generations)
-    # By Redis's clock it is exactly the spacing; on the way to the upstream moments are lost or won.
-    assert times[-1] - times[0] >= 7 * 0.2 - 0.1
-    assert min(b - a for a, b in pairwise(times)) > 0.1
+    assert len(times) == 8
+    # Each has a moment of its own by Redis's clock; a busy machine sends it later, and never sooner.
+    for number, at in enumerate(times):
+        assert at - began >= number * 0.2 - 0.01
 
 
 def test_what_a_killed_gateway_held_is_free_again_within_fifteen_seconds(fragile: Team) -> None:

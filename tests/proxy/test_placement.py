@@ -5,6 +5,7 @@ import threading
 import time
 from collections import Counter
 from collections.abc import Callable, Iterator
+from datetime import UTC, datetime
 from typing import Any
 
 import pytest
@@ -284,11 +285,14 @@ def test_conversations_keep_their_seats_over_a_restart(
     )
     gateway.wait_for(lambda: world.ask("team", unique("ready")).status_code == 200)
     first = {}
+    # As SQLite has it. What only asked whether all is ready has a seat as well.
+    began = f"{datetime.now(UTC):%Y-%m-%d %H:%M:%S.%f}"
     for number in range(6):
         text = unique(f"topic {number}")
         world.ask("team", text)
         first[text] = world.served_by()
-    assert gateway.wait_for(lambda: len(gateway.query("SELECT 1 FROM proxy_conversationseat")) >= 6)
+    written = "SELECT 1 FROM proxy_conversationseat WHERE bound_at >= ?"
+    assert gateway.wait_for(lambda: len(gateway.query(written, began)) == 6, 30)
     gateway.kill()
     gateway.start()
 
