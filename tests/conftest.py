@@ -16,6 +16,7 @@ import hypothesis
 import pytest
 
 from simulator.testing import SimulatorThread
+from tests.prepared import prepare
 
 # The gate tries the same examples each time; on a desk they are new ones at every run.
 hypothesis.settings.register_profile("gate", derandomize=True)
@@ -51,7 +52,10 @@ def clean_environment() -> dict[str, str]:
 
 
 class Gateway:
-    """`manage.py start` in a process and data folder of its own."""
+    """`manage.py start` in a process and data folder of its own.
+
+    A new folder begins as a first start leaves it; `empty` is for tests of that first start.
+    """
 
     def __init__(
         self,
@@ -59,6 +63,8 @@ class Gateway:
         github_url: str,
         arguments: tuple[str, ...] = (),
         environment: dict[str, str] | None = None,
+        *,
+        empty: bool = False,
     ) -> None:
         self.data_dir = data_dir
         self.output: list[str] = []
@@ -73,6 +79,8 @@ class Gateway:
         }
         self.arguments = arguments
         self.port = 0
+        if not empty:
+            prepare(data_dir, self.environment)
         self.start()
 
     def start(self) -> None:
@@ -233,11 +241,15 @@ def new_gateway(simulator: SimulatorThread, tmp_path: Path) -> Iterator[Callable
     """Start gateways with flags of the test's own."""
     started: list[Gateway] = []
 
-    def make(*arguments: str, token: str | None = "ghu_octocat", **environment: str) -> Gateway:
+    def make(
+        *arguments: str,
+        token: str | None = "ghu_octocat",
+        empty: bool = False,
+        **environment: str,
+    ) -> Gateway:
         signed = ("--github-token", token) if token else ()
-        gateway = Gateway(
-            tmp_path / f"data{len(started)}", simulator.url, (*signed, *arguments), environment
-        )
+        folder = tmp_path / f"data{len(started)}"
+        gateway = Gateway(folder, simulator.url, (*signed, *arguments), environment, empty=empty)
         if token:
             gateway.wait_for(lambda: "Signed in" in gateway.text, 30)
         started.append(gateway)

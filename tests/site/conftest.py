@@ -2,7 +2,6 @@
 
 import os
 import pty
-import shutil
 import sqlite3
 import subprocess
 import sys
@@ -16,6 +15,7 @@ import pytest
 from django.core.management import load_command_class
 
 from simulator.testing import SimulatorThread
+from tests.prepared import prepare
 
 ROOT = Path(__file__).resolve().parents[2]
 TIMEOUT_S = 60
@@ -156,25 +156,16 @@ def told(name: str, *arguments: str) -> int:
     return int(ended.value.code or 0)
 
 
-@pytest.fixture(scope="session")
-def prepared_folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A data folder whose database is made, to be copied."""
-    folder = tmp_path_factory.mktemp("prepared") / "data"
-    done = Commands(folder, "http://127.0.0.1:1")("rotate-keys")
-    assert done.returncode == 0, done.stderr
-    return folder
-
-
 @pytest.fixture
 def parse() -> Callable[..., int]:
     return told
 
 
 @pytest.fixture
-def manage(prepared_folder: Path, tmp_path: Path, simulator: SimulatorThread) -> Commands:
-    folder = tmp_path / "data"
-    shutil.copytree(prepared_folder, folder)
-    return Commands(folder, simulator.url)
+def manage(tmp_path: Path, simulator: SimulatorThread) -> Commands:
+    commands = Commands(tmp_path / "data", simulator.url)
+    prepare(commands.data_dir, commands.environment)
+    return commands
 
 
 @pytest.fixture

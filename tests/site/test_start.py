@@ -35,7 +35,7 @@ def test_without_an_account_every_caller_is_told_so_and_a_sign_in_makes_it_serve
     new_gateway: MakeGateway, simulator: SimulatorThread
 ) -> None:
     simulator.config(device_interval_s=1)
-    gateway = new_gateway(token=None, GATEWAY_DEVICE_FLOW_MARGIN_S="0")
+    gateway = new_gateway(token=None, empty=True, GATEWAY_DEVICE_FLOW_MARGIN_S="0")
     with gateway.client() as client:
         for endpoint in ENDPOINTS.values():
             answer = client.post(endpoint.path, json=endpoint.good)
@@ -376,7 +376,7 @@ def test_p09_a_second_gateway_on_the_same_folder_is_refused_and_harms_nothing(
 def test_x04_no_log_and_no_file_tells_a_secret(
     new_gateway: MakeGateway, simulator: SimulatorThread
 ) -> None:
-    gateway = new_gateway("--verbose")
+    gateway = new_gateway("--verbose", empty=True)
     key = gateway.manage("create-key", "secret").stdout.strip()
     headers = {"authorization": f"Bearer {key}", "cookie": "session=canary-cookie"}
     with gateway.client(headers=headers) as client:
