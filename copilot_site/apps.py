@@ -9,8 +9,6 @@ class CopilotSiteConfig(AppConfig):
 
     def ready(self) -> None:
         from copilot_site import checks as _checks  # noqa: F401 - registers them
-        from copilot_site import diagnosis, heartbeats
-        from proxy import health_lines
+        from copilot_site import heartbeats
 
         heartbeats.connect()
-        health_lines.REPORTS[:] = [diagnosis.report]

@@ -88,6 +88,8 @@ MIDDLEWARE = [
 ]
 ROOT_URLCONF = "copilot_site.urls"
 GATEWAY_URLCONF = "proxy.urls"
+# What the Health page shows as text; by its name, so that commands need not load that page.
+HEALTH_REPORT = "copilot_site.diagnosis.report"
 ASGI_APPLICATION = "copilot_site.asgi.application"
 TEMPLATES = [
     {

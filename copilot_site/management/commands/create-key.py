@@ -13,7 +13,6 @@ from accounts import keys
 from accounts.members import solo_member
 from accounts.models import Account, ApiKey, Member
 from copilot_site.terminal import USAGE, DatabaseCommand, Failure, say
-from proxy import catalog
 
 NANO_PER_CREDIT: Final = 1_000_000_000
 MAX_COUNT: Final = 1_000_000
@@ -120,6 +119,11 @@ def _suggest(given: str, names: list[str]) -> str:
 
 def _remark_on(models: list[str]) -> None:
     """A name that no account has now may come to be; a slip of the hand is told."""
+    if not models:
+        return
+    # Only here: to load it takes a third of this command's time, and few keys name models.
+    from proxy import catalog
+
     catalog.book.refresh(force=True)
     known = {m for one in catalog.book.value.by_account.values() for m in one.entries}
     for name in models:
