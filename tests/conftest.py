@@ -41,7 +41,8 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
 
 
 ROOT = Path(__file__).resolve().parent.parent
-START_TIMEOUT_S = 60
+# Generous, as every limit that only ends what will not come: machines are busy, and slow.
+START_TIMEOUT_S = 120
 # Variables that a test's own gateway must not inherit.
 OURS = ("GATEWAY_", "GH_", "GITHUB_", "COPILOT_", "DJANGO_", "DATABASE_", "REDIS_")
 
@@ -155,7 +156,11 @@ class Gateway:
             f"SELECT * FROM usage_usagerecord WHERE {where} ORDER BY started_at, id", *values
         )
 
-    def wait_for(self, what: Callable[[], Any], seconds: float = 10) -> Any:
+    def wait_signed_in(self) -> None:
+        if not self.wait_for(lambda: "Signed in" in self.text, START_TIMEOUT_S):
+            pytest.fail("the gateway did not sign in:\n" + self.text)
+
+    def wait_for(self, what: Callable[[], Any], seconds: float = 30) -> Any:
         """Poll until `what` gives something true: the writer thread needs a moment."""
         deadline = time.monotonic() + seconds
         while True:
@@ -226,7 +231,7 @@ def shared_gateway(
             "GATEWAY_DRAIN_S": "2",
         },
     )
-    gateway.wait_for(lambda: "Signed in as octocat" in gateway.text, 30)
+    gateway.wait_signed_in()
     yield gateway
     gateway.stop()
 
@@ -251,7 +256,7 @@ def new_gateway(simulator: SimulatorThread, tmp_path: Path) -> Iterator[Callable
         folder = tmp_path / f"data{len(started)}"
         gateway = Gateway(folder, simulator.url, (*signed, *arguments), environment, empty=empty)
         if token:
-            gateway.wait_for(lambda: "Signed in" in gateway.text, 30)
+            gateway.wait_signed_in()
         started.append(gateway)
         return gateway
 

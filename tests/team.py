@@ -40,7 +40,7 @@ from psycopg.rows import dict_row
 from simulator.testing import SimulatorThread
 from tests.conftest import ROOT, Gateway, clean_environment
 
-START_TIMEOUT_S = 30
+START_TIMEOUT_S = 120
 
 
 def free_port() -> int:
@@ -218,10 +218,11 @@ class Team:
             self.add_gateway(*(("--github-token", token) if token and number == 0 else ()))
         if token and processes:
             first = self.gateways[0]
-            assert first.wait_for(lambda: "Signed in" in first.text, 30), first.text
+            first.wait_signed_in()
             for gateway in self.gateways[1:]:
                 # The account book of each process reads the tables every second.
-                gateway.wait_for(lambda g=gateway: "ready" in self._state_of(g), 5)
+                ready = gateway.wait_for(lambda g=gateway: "ready" in self._state_of(g))
+                assert ready, gateway.text
 
     def _state_of(self, gateway: Gateway) -> str:
         with gateway.client() as client:

@@ -63,7 +63,7 @@ def keyed(
         shared_simulator.url,
         ("--github-token", "ghu_octocat", "--require-keys"),
     )
-    gateway.wait_for(lambda: "Signed in" in gateway.text, 30)
+    gateway.wait_signed_in()
     key = gateway.manage("create-key", "checklist").stdout.strip()
     # Another process made it: the gateway learns of it within its next look.
     with gateway.client(headers={"x-api-key": key}) as client:

@@ -35,7 +35,7 @@ def lasting_solo(
         ("--github-token", "ghu_octocat"),
         {"GATEWAY_DRAIN_S": "2", "GATEWAY_HEARTBEAT_S": "0.5"},
     )
-    gateway.wait_for(lambda: "Signed in as octocat" in gateway.text, 30)
+    gateway.wait_signed_in()
     yield gateway
     gateway.stop()
 

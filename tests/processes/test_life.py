@@ -21,7 +21,6 @@ from tests.processes.observing import CHAT, KINDS, Stream, chat, loop_cpu_s, sig
 from tests.team import Team, free_port
 
 MakeGateway = Callable[..., Gateway]
-pytestmark = pytest.mark.timeout(240)
 
 # What is set, and what the refusal names.
 WEAK = {

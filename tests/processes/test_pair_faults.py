@@ -21,7 +21,7 @@ from tests.conftest import ROOT, Gateway
 from tests.processes.observing import CHAT, KINDS, Stream, chat, signed_in
 from tests.team import Postgres, Team
 
-pytestmark = [pytest.mark.team, pytest.mark.timeout(240)]
+pytestmark = pytest.mark.team
 PAGES = (
     "/dashboard/",
     "/dashboard/accounts/",

@@ -13,14 +13,12 @@ from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager, suppress
 
 import httpx
-import pytest
 
 from simulator.testing import SimulatorThread
 from tests.conftest import Gateway
 from tests.processes.observing import CHAT, KINDS, Stream, chat, files_of, private_mib
 
 MakeGateway = Callable[..., Gateway]
-pytestmark = pytest.mark.timeout(240)
 
 
 def rollup_requests(gateway: Gateway) -> int:

@@ -56,7 +56,7 @@ def manual_gateway(
         ("--github-token", "ghu_octocat", "--manual"),
         {"GATEWAY_HEARTBEAT_S": "0.3", "GATEWAY_APPROVAL_TIMEOUT_S": "8", "GATEWAY_DRAIN_S": "2"},
     )
-    gateway.wait_for(lambda: "Signed in" in gateway.text, 30)
+    gateway.wait_signed_in()
     yield gateway
     gateway.stop()
 
@@ -287,7 +287,7 @@ def ruled_gateway(
         ("--github-token", "ghu_octocat", "--require-keys"),
         {"GATEWAY_HEARTBEAT_S": "30", "GATEWAY_APPROVAL_TIMEOUT_S": "20"},
     )
-    gateway.wait_for(lambda: "Signed in" in gateway.text, 30)
+    gateway.wait_signed_in()
     yield gateway
     gateway.stop()
 

@@ -38,7 +38,7 @@ def manual_gateway(
         ("--github-token", "ghu_octocat", "--manual"),
         {"GATEWAY_APPROVAL_TIMEOUT_S": "20", "GATEWAY_DRAIN_S": "2"},
     )
-    gateway.wait_for(lambda: "Signed in" in gateway.text, 30)
+    gateway.wait_signed_in()
     yield gateway
     gateway.stop()
 

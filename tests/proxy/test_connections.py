@@ -43,7 +43,7 @@ def impatient_gateway(
             "GATEWAY_MAX_BODY_BYTES": "1000000",
         },
     )
-    gateway.wait_for(lambda: "Signed in" in gateway.text, 30)
+    gateway.wait_signed_in()
     yield gateway
     gateway.stop()
 

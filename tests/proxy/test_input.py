@@ -822,7 +822,7 @@ def keyed_gateway(
         shared_simulator.url,
         ("--github-token", "ghu_octocat", "--require-keys"),
     )
-    gateway.wait_for(lambda: "Signed in" in gateway.text, 30)
+    gateway.wait_signed_in()
     key = gateway.manage("create-key", "tests").stdout.strip()
     yield gateway, key
     gateway.stop()

@@ -28,7 +28,7 @@ def keyed_gateway(
         shared_simulator.url,
         ("--github-token", "ghu_octocat", "--require-keys"),
     )
-    gateway.wait_for(lambda: "Signed in" in gateway.text, 30)
+    gateway.wait_signed_in()
     yield gateway
     gateway.stop()
 
@@ -350,7 +350,7 @@ def manual_gateway(
         ("--github-token", "ghu_octocat", "--manual"),
         {"GATEWAY_APPROVAL_TIMEOUT_S": "6"},
     )
-    gateway.wait_for(lambda: "Signed in" in gateway.text, 30)
+    gateway.wait_signed_in()
     yield gateway
     gateway.stop()
 

@@ -14,7 +14,7 @@ import pytest
 from simulator.testing import SimulatorThread
 from tests.team import Redis, Team
 
-pytestmark = [pytest.mark.team, pytest.mark.timeout(240)]
+pytestmark = pytest.mark.team
 CHAT = "/v1/chat/completions"
 CREDIT = 1_000_000_000
 

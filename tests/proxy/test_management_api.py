@@ -31,7 +31,7 @@ def team_gateway(
         shared_simulator.url,
         ("--github-token", "ghu_octocat", "--require-keys"),
     )
-    gateway.wait_for(lambda: "Signed in" in gateway.text, 30)
+    gateway.wait_signed_in()
     made = gateway.manage("shell", "-c", PEOPLE).stdout
     lines = [line.split() for line in made.splitlines() if line.startswith("KEY")]
     keys = {name: secret for _, name, secret, _ in lines}

@@ -23,7 +23,7 @@ def team_gateway(
     gateway = Gateway(
         tmp_path_factory.mktemp("models"), shared_simulator.url, ("--github-token", "ghu_octocat")
     )
-    gateway.wait_for(lambda: "Signed in" in gateway.text, 30)
+    gateway.wait_signed_in()
     yield gateway
     gateway.stop()
 

@@ -38,7 +38,7 @@ def world(
         ("--github-token", "ghu_octocat"),
         {"GATEWAY_DRAIN_S": "1"},
     )
-    gateway.wait_for(lambda: "Signed in" in gateway.text, 30)
+    gateway.wait_signed_in()
     world = Seats(gateway, shared_simulator, make(gateway, shared_simulator, POOLS))
     settled(world)
     yield world

@@ -32,7 +32,7 @@ def searching_gateway(
         ("--github-token", "ghu_octocat"),
         {"GATEWAY_WEB_SEARCH": "true", "GATEWAY_HEARTBEAT_S": "0.3", "GATEWAY_IDLE_TIMEOUT_S": "3"},
     )
-    gateway.wait_for(lambda: "Signed in as octocat" in gateway.text, 30)
+    gateway.wait_signed_in()
     yield gateway
     gateway.stop()
 

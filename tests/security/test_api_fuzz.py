@@ -39,7 +39,7 @@ def managed(
         ("--github-token", "ghu_octocat", "--require-keys"),
         {"GATEWAY_IDLE_TIMEOUT_S": "3", "GATEWAY_FIRST_BYTE_TIMEOUT_S": "5"},
     )
-    gateway.wait_for(lambda: "Signed in" in gateway.text, 30)
+    gateway.wait_signed_in()
     key = gateway.manage("create-key", "fuzz", "--admin").stdout.strip()
     with gateway.client(headers={"authorization": f"Bearer {key}"}) as client:
         assert gateway.wait_for(lambda: client.get("/api/admin/keys").status_code == 200)

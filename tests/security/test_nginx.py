@@ -37,7 +37,7 @@ def behind(
         ("--github-token", "ghu_octocat"),
         {"GATEWAY_HTTPS": "true", "ALLOWED_HOSTS": NAME, "GATEWAY_HEARTBEAT_S": "60"},
     )
-    gateway.wait_for(lambda: "Signed in as octocat" in gateway.text, 30)
+    gateway.wait_signed_in()
     yield gateway
     gateway.stop()
 

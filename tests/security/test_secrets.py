@@ -47,7 +47,7 @@ def lived(
             "GATEWAY_MAX_IN_FLIGHT": "50",
         },
     )
-    assert gateway.wait_for(lambda: "Signed in" in gateway.text, 30)
+    gateway.wait_signed_in()
     day = canaries.spend_a_day(gateway, gateway, shared_simulator, gateway.sign_in_link)
     crash(gateway, day)
     arguments = command_lines(gateway.process.pid)

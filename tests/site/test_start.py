@@ -70,7 +70,7 @@ def test_github_away_at_the_start_is_survived(
     own_simulator: SimulatorThread, tmp_path: Path
 ) -> None:
     known = Gateway(tmp_path / "known", own_simulator.url, ("--github-token", "ghu_octocat"))
-    known.wait_for(lambda: "Signed in" in known.text, 30)
+    known.wait_signed_in()
     known.stop()
     own_simulator.refuse_connections()
     known.arguments = ()
@@ -95,7 +95,7 @@ def test_github_away_at_the_start_is_survived(
             assert "Traceback" not in gateway.text
 
         own_simulator.accept_connections()
-        assert fresh.wait_for(lambda: "Signed in as octocat" in fresh.text, 30)
+        fresh.wait_signed_in()
         assert is_served(fresh)
         assert known.wait_for(lambda: is_served(known), 35)
         assert nobody.wait_for(lambda: "Enter " in nobody.text, 30)

@@ -62,7 +62,7 @@ def test_p15_a_soak_loses_nothing_and_grows_nothing(
         {"GATEWAY_HEARTBEAT_S": "1", "GATEWAY_IDLE_TIMEOUT_S": "5", "GATEWAY_DRAIN_S": "5"},
     )
     try:
-        assert gateway.wait_for(lambda: "Signed in" in gateway.text, 30), gateway.text
+        gateway.wait_signed_in()
         pid = gateway.process.pid
         warm = Clients(lambda: [gateway.url], "", threads=12, seed=1)
         warm.start()
