@@ -53,7 +53,9 @@ demo: install
 test: install-dev types imports
 	$(BIN)/python -m pytest -n $(JOBS) --dist loadfile -m "not slow and not team" $(ARGS)
 
-# Several processes on PostgreSQL and Redis, faults of processes, nginx, kills under load.
+# Several processes on PostgreSQL and Redis, faults of processes, nginx, kills under load. Each of these
+# tests has gateways and servers of its own: more than two at once only wait for each other.
+test-slow: JOBS := 2
 test-slow: install-dev
 	$(BIN)/python -m pytest -n $(JOBS) --dist loadfile -m "slow or team" $(ARGS)
 
