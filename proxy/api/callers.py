@@ -74,7 +74,7 @@ def _known(request: HttpRequest) -> Caller:
     headers = headers_of(request)
     if "origin" in headers or "sec-fetch-site" in headers:
         refuse_web_pages(request)
-    allow_query = settings.GATEWAY_KEYS_IN_QUERY and request.path.startswith("/v1beta/")
+    allow_query = request.path.startswith("/v1beta/") and settings.GATEWAY_KEYS_IN_QUERY
     return auth.authenticate(
         headers,
         request.GET.get("key") if allow_query else None,
