@@ -134,7 +134,7 @@ def _number(text: str) -> int | None:
 def rollups(filters: Filters, *, with_before: bool = False) -> QuerySet[Rollup]:
     """The rollups of the question; endpoint and text do not exist there and are not asked."""
     start = filters.before[0] if with_before else filters.start
-    rows = Rollup.objects.filter(hour__gte=_hour(start), hour__lt=filters.end)
+    rows = Rollup.objects.filter(hour__gte=hour_of(start), hour__lt=filters.end)
     for name in ("member", "key", "account"):
         if (value := getattr(filters, name)) is not None:
             rows = rows.filter(**{f"{name}_id": value})
@@ -151,7 +151,7 @@ def rollups(filters: Filters, *, with_before: bool = False) -> QuerySet[Rollup]:
     return rows
 
 
-def _hour(at: datetime) -> datetime:
+def hour_of(at: datetime) -> datetime:
     return at.astimezone(UTC).replace(minute=0, second=0, microsecond=0)
 
 
@@ -166,7 +166,14 @@ def visible(scope: int | None) -> QuerySet[UsageRecord]:
 
 def records(filters: Filters) -> QuerySet[UsageRecord]:
     """The exchanges of the question, newest first."""
-    rows = visible(filters.scope).filter(started_at__gte=filters.start, started_at__lt=filters.end)
+    rows = UsageRecord.objects.filter(started_at__gte=filters.start, started_at__lt=filters.end)
+    return narrowed(rows, filters).order_by("-started_at", "-id")
+
+
+def narrowed(rows: QuerySet[UsageRecord], filters: Filters) -> QuerySet[UsageRecord]:
+    """What every filter but the time leaves."""
+    if filters.scope is not None:
+        rows = rows.filter(member_id=filters.scope)
     for name in ("member", "key", "account"):
         if (value := getattr(filters, name)) is not None:
             rows = rows.filter(**{f"{name}_id": value})
@@ -193,4 +200,4 @@ def records(filters: Filters) -> QuerySet[UsageRecord]:
             | Q(key__icontains=filters.q)
             | Q(upstream_request_id=filters.q)
         )
-    return rows.order_by("-started_at", "-id")
+    return rows

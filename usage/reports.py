@@ -1,25 +1,24 @@
 """Queries for people: overview, groupings, lists and one conversation. Charts read rollups only."""
 
 import hashlib
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
 from typing import Any, Final
 
 from django.core.cache import cache
-from django.db.models import Count, Q, Sum
+from django.db.models import Q, Sum
 from django.utils.formats import date_format
 from django.utils.timezone import now
 from django.utils.translation import gettext as _
 
 from accounts.models import Account, ApiKey, Member
-from usage import charts, filters
+from usage import charts, filters, totals
 from usage.filters import FAILED, HOUR, Filters
 from usage.models import Rollup, UsageRecord
 from usage.rollups import merge, percentile
 
 PAGE: Final = 50
-COUNT_UP_TO: Final = 10_000
 GROUPINGS: Final = ("model", "member", "key", "client", "account")
 MAX_GROUPS: Final = 20
 MAX_CHOICES: Final = 100
@@ -75,6 +74,10 @@ class Sums:
         self.estimated_nano_aiu += row["estimated"]
         self.outcomes[row["outcome"]] = self.outcomes.get(row["outcome"], 0) + row["n"]
 
+    def count(self, histogram: Mapping[str, int], times: int) -> None:
+        for bucket, count in histogram.items():
+            self.histogram[bucket] = self.histogram.get(bucket, 0) + count * times
+
 
 @dataclass(frozen=True, slots=True)
 class Overview:
@@ -84,17 +87,6 @@ class Overview:
     before: Sums
     starts: list[datetime]
     buckets: list[Sums]
-
-
-SUMS: Final = {
-    "n": Sum("requests"),
-    "input": Sum("input_tokens"),
-    "output": Sum("output_tokens"),
-    "read": Sum("cache_read_tokens"),
-    "write": Sum("cache_write_tokens"),
-    "nano": Sum("nano_aiu"),
-    "estimated": Sum("estimated_nano_aiu"),
-}
 
 
 def bucket_starts(asked: Filters) -> list[datetime]:
@@ -113,29 +105,20 @@ def bucket_starts(asked: Filters) -> list[datetime]:
 
 
 def overview(asked: Filters) -> Overview:
-    """Everything in the figures and the chart: two queries."""
+    """Everything in the figures and the chart: one query, of rollups two."""
     starts = bucket_starts(asked)
     buckets = [Sums() for _start in starts]
     total, before = Sums(), Sums()
     index = _Index(starts, asked)
-    rows = filters.rollups(asked, with_before=True)
-    sums: Iterable[Any] = rows.values("hour", "outcome").annotate(**SUMS)
-    for row in sums:
+    for row, histogram, times in totals.by_hour(asked):
         place = index.of(row["hour"])
-        if place is None:
-            before.add(row)
-        else:
+        into = before if place is None else buckets[place]
+        into.count(histogram, times)
+        if not row["n"]:
+            continue
+        into.add(row)
+        if place is not None:
             total.add(row)
-            buckets[place].add(row)
-    # Equal ones together: most rollups are of few requests, and alike by the thousand.
-    alike = rows.exclude(first_token_histogram={}).values("hour", "first_token_histogram")
-    for hour, histogram, times in alike.annotate(times=Count("pk")).values_list(
-        "hour", "first_token_histogram", "times"
-    ):
-        place = index.of(hour)
-        into = (before if place is None else buckets[place]).histogram
-        for bucket, count in histogram.items():
-            into[bucket] = into.get(bucket, 0) + count * times
     total.histogram = merge(*(bucket.histogram for bucket in buckets))
     return Overview(total, before, starts, buckets)
 
@@ -207,31 +190,26 @@ class Group:
 
 def grouped(asked: Filters, grouping: str) -> tuple[list[Group], Group | None]:
     """The largest groups by credits, then requests; what is left is one line, or None."""
-    column = grouping if grouping in ("model", "client") else f"{grouping}_id"
-    rows = list(
-        filters.rollups(asked)
-        .values(column)
-        .annotate(**SUMS, failed=Sum("requests", filter=Q(outcome__in=FAILED)))
-        .order_by("-nano", "-n", column)
-    )
-    names = names_of(grouping, {row[column] for row in rows[:MAX_GROUPS]})
-    most = max((row["nano"] for row in rows), default=0)
+    found = totals.by_group(asked, grouping)
+    rows = sorted(found.items(), key=lambda row: (-row[1]["nano"], -row[1]["n"], row[0]))
+    names = names_of(grouping, {group for group, _sums in rows[:MAX_GROUPS]})
+    most = max((sums["nano"] for _group, sums in rows), default=0)
     by_requests = most == 0
     if by_requests:
-        most = max((row["n"] for row in rows), default=0)
+        most = max((sums["n"] for _group, sums in rows), default=0)
     lines = [
         Group(
-            str(row[column]),
-            names.get(row[column]) or str(row[column] or _("unknown")),
-            row["n"],
-            row["input"] + row["output"],
-            row["nano"],
-            row["failed"] or 0,
-            (row["n"] if by_requests else row["nano"]) * 100 / most if most else 0,
+            str(group),
+            names.get(group) or str(group or _("unknown")),
+            sums["n"],
+            sums["input"] + sums["output"],
+            sums["nano"],
+            sums["failed"],
+            (sums["n"] if by_requests else sums["nano"]) * 100 / most if most else 0,
         )
-        for row in rows[:MAX_GROUPS]
+        for group, sums in rows[:MAX_GROUPS]
     ]
-    rest = rows[MAX_GROUPS:]
+    rest = [sums for _group, sums in rows[MAX_GROUPS:]]
     if not rest:
         return lines, None
     other = Group(
@@ -240,7 +218,7 @@ def grouped(asked: Filters, grouping: str) -> tuple[list[Group], Group | None]:
         sum(row["n"] for row in rest),
         sum(row["input"] + row["output"] for row in rest),
         sum(row["nano"] for row in rest),
-        sum(row["failed"] or 0 for row in rest),
+        sum(row["failed"] for row in rest),
         0,
     )
     return lines, other
@@ -257,49 +235,7 @@ def names_of(grouping: str, ids: Iterable[Any]) -> dict[Any, str]:
     return {}
 
 
-# The list of exchanges.
-
-
-@dataclass(frozen=True, slots=True)
-class Page:
-    rows: list[UsageRecord]
-    after: str
-    count: int
-    is_first: bool
-
-    @property
-    def count_text(self) -> str:
-        return f"{COUNT_UP_TO:,}+" if self.count > COUNT_UP_TO else f"{self.count:,}"
-
-
-def page(asked: Filters, after: str) -> Page:
-    """Fifty exchanges behind the place `after` (time and id of the last row seen): two queries."""
-    rows = filters.records(asked)
-    count = rows.order_by()[: COUNT_UP_TO + 1].count()
-    place = read_place(after)
-    if place is not None:
-        at, id_ = place
-        rows = rows.filter(Q(started_at__lt=at) | Q(started_at=at, id__lt=id_))
-    found = list(rows[: PAGE + 1])
-    more = len(found) > PAGE
-    found = found[:PAGE]
-    return Page(found, place_of(found[-1]) if more else "", count, place is None)
-
-
-def place_of(record: UsageRecord) -> str:
-    return f"{record.started_at.astimezone(UTC).isoformat()}~{record.id}"
-
-
-def read_place(text: str) -> tuple[datetime, str] | None:
-    moment, tilde, id_ = text.partition("~")
-    if not tilde or len(text) > 100 or "\x00" in text:
-        return None
-    try:
-        at = datetime.fromisoformat(moment)
-    except ValueError:
-        return None
-    is_sane = at.tzinfo is not None and filters.FIRST_YEAR <= at.year <= filters.LAST_YEAR
-    return (at, id_) if is_sane else None
+# What filters offer, and single exchanges.
 
 
 @dataclass(frozen=True, slots=True)
@@ -321,17 +257,14 @@ def choices(scope: int | None) -> Choices:
         if scope is None
         else []
     )
-    seen = Rollup.objects.filter(hour__gte=now() - timedelta(days=90))
-    if scope is not None:
-        seen = seen.filter(member_id=scope)
-    pairs = list(seen.order_by().values_list("model", "client").distinct()[:1000])
+    models, clients = totals.seen(scope, now() - timedelta(days=90))
     accounts = Account.objects.values_list("pk", "login")[:MAX_CHOICES]
     return Choices(
         members,
         [(str(pk), name) for pk, name in keys.values_list("pk", "name")[:MAX_CHOICES]],
         [(str(pk), login) for pk, login in accounts],
-        [(name, name) for name in sorted({model for model, _c in pairs if model})[:MAX_CHOICES]],
-        [(name, name) for name in sorted({client for _m, client in pairs if client})[:MAX_CHOICES]],
+        [(name, name) for name in models[:MAX_CHOICES]],
+        [(name, name) for name in clients[:MAX_CHOICES]],
     )
 
 
@@ -345,8 +278,7 @@ def slow_after_ms(models: Iterable[str]) -> dict[str, float]:
     missing = [model for model in wanted if model not in known]
     if missing:
         sums: dict[str, dict[str, int]] = {model: {} for model in missing}
-        rows = Rollup.objects.filter(hour__gte=now() - timedelta(days=7), model__in=missing)
-        for model, histogram in rows.values_list("model", "first_token_histogram"):
+        for model, histogram in totals.first_tokens(missing, now() - timedelta(days=7)):
             sums[model] = merge(sums[model], histogram)
         # A percentile of a handful says nothing.
         found = {

@@ -24,7 +24,7 @@ from kombu.exceptions import OperationalError
 
 from accounts.access import is_fragment, member_of, page, scope_of, zone_of
 from accounts.models import ApiKey
-from usage import bodies, cards, charts, exports, filters, large_exports, lines, reports
+from usage import bodies, cards, charts, exports, filters, large_exports, lines, listing, reports
 from usage.filters import Filters
 from usage.recorder import recorder
 from usage.wording import FORMATS
@@ -81,7 +81,7 @@ def base_url(request: HttpRequest) -> str:
 @page
 def requests(request: HttpRequest) -> HttpResponse:
     asked = _asked(request, default="7d")
-    found = reports.page(asked, request.GET.get("after", ""))
+    found = listing.page(asked, request.GET.get("after", ""))
     context = {
         "asked": asked,
         "found": found,

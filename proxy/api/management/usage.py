@@ -5,7 +5,6 @@ from collections.abc import AsyncIterator
 from datetime import UTC, datetime
 from typing import Any
 
-from django.db.models import Q
 from django.http import HttpRequest, JsonResponse, QueryDict, StreamingHttpResponse
 from ninja import Router
 
@@ -15,7 +14,7 @@ from accounts.hosts import client_address
 from proxy.api.management.callers import member_of
 from proxy.api.management.schemas import row_of
 from proxy.errors import InvalidRequest, NotFound
-from usage import exports, filters, reports
+from usage import exports, filters, listing, reports
 from usage.models import UsageRecord
 
 router = Router(tags=["usage"])
@@ -23,8 +22,6 @@ GROUPINGS = ("model", "member", "key", "client", "account", "team")
 RECORD = tuple(field.attname for field in UsageRecord._meta.concrete_fields)
 # One database hop for so many rows of an export.
 EXPORT_ROWS = 1000
-# Time and id of the last row given.
-Place = tuple[datetime, str]
 
 
 @router.get("/records", summary="Usage records, newest first, fifty a page")
@@ -63,7 +60,7 @@ async def export(request: HttpRequest) -> StreamingHttpResponse:
     )
 
     async def lines() -> AsyncIterator[bytes]:
-        place: Place | None = None
+        place: listing.Place | None = None
         before = "[\n"
         while found := await in_database(_some, asked, place):
             text, place = found
@@ -74,13 +71,9 @@ async def export(request: HttpRequest) -> StreamingHttpResponse:
     return StreamingHttpResponse(lines(), content_type="application/json")
 
 
-def _some(asked: filters.Filters, after: Place | None) -> tuple[str, Place] | None:
+def _some(asked: filters.Filters, after: listing.Place | None) -> tuple[str, listing.Place] | None:
     """The next rows as text, and where they end; None when there are no more."""
-    rows = filters.records(asked)
-    if after is not None:
-        at, id_ = after
-        rows = rows.filter(Q(started_at__lt=at) | Q(started_at=at, id__lt=id_))
-    found = list(exports.rows(rows[:EXPORT_ROWS]))
+    found = list(exports.rows(listing.behind(asked, after)[:EXPORT_ROWS]))
     if not found:
         return None
     last = found[-1]
@@ -94,9 +87,9 @@ def _asked(query: QueryDict) -> filters.Filters:
 
 def records_page(query: QueryDict) -> dict[str, Any]:
     after = query.get("after", "")
-    if after and reports.read_place(after) is None:
+    if after and listing.read_place(after) is None:
         raise InvalidRequest("after: what an earlier answer gave as `next`.", param="after")
-    page = reports.page(_asked(query), after)
+    page = listing.page(_asked(query), after)
     return {
         "data": [row_of(row, RECORD) for row in page.rows],
         "next": page.after or None,

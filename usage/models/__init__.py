@@ -8,6 +8,8 @@ from django.utils.timezone import now
 
 from accounts.encryption import EncryptedTextField, no_secret
 from accounts.models import TouchedQuerySet
+from usage.models.sums import Rollup as Rollup
+from usage.models.sums import Tally as Tally
 
 
 class UsageRecord(models.Model):
@@ -105,51 +107,6 @@ class UsageRecord(models.Model):
 
     def __str__(self) -> str:
         return f"{self.id} {self.model_used or self.model_asked} {self.outcome}"
-
-
-class Rollup(models.Model):
-    """Sums of one UTC hour for one combination; charts read these, never raw records."""
-
-    hour = models.DateTimeField()
-    member_id = models.BigIntegerField(default=0)
-    key_id = models.BigIntegerField(default=0)
-    account_id = models.BigIntegerField(default=0)
-    team_id = models.BigIntegerField(default=0, db_default=0)
-    model = models.CharField(max_length=100, blank=True)
-    client = models.CharField(max_length=100, blank=True)
-    outcome = models.CharField(max_length=16)
-
-    requests = models.PositiveIntegerField(default=0)
-    input_tokens = models.BigIntegerField(default=0)
-    output_tokens = models.BigIntegerField(default=0)
-    cache_read_tokens = models.BigIntegerField(default=0)
-    cache_write_tokens = models.BigIntegerField(default=0)
-    reasoning_tokens = models.BigIntegerField(default=0)
-    nano_aiu = models.BigIntegerField(default=0)
-    estimated_nano_aiu = models.BigIntegerField(default=0)
-    total_ms = models.BigIntegerField(default=0)
-    # Counts of first-token times in sqrt(2)-spaced buckets, for percentiles over any range.
-    first_token_histogram = models.JSONField(default=dict)
-
-    class Meta:
-        constraints = [
-            models.UniqueConstraint(
-                fields=[
-                    "hour",
-                    "member_id",
-                    "key_id",
-                    "account_id",
-                    "team_id",
-                    "model",
-                    "client",
-                    "outcome",
-                ],
-                name="one_rollup_per_combination",
-            )
-        ]
-
-    def __str__(self) -> str:
-        return f"{self.hour:%Y-%m-%d %H}:00 {self.model} {self.outcome}"
 
 
 class QuotaSnapshot(models.Model):
