@@ -86,7 +86,7 @@ def key(request: HttpRequest, prefix: str) -> HttpResponse:
 
 def _key_page(request: HttpRequest, found: ApiKey, **bound: forms.Form) -> HttpResponse:
     """One key with its forms; `bound` are those that were sent and not accepted."""
-    use = reports.key_use(scope_of(request)).get(found.pk)
+    use = reports.key_use([found.pk]).get(found.pk)
     offered = model_table.offered(scope_of(request))
     shown: dict[str, forms.Form] = {
         "revoke": RevokeForm(key=found),

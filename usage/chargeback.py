@@ -1,4 +1,4 @@
-"""Reports: what each group of a grouping used and cost, summed from the records themselves.
+"""Reports: what each group of a grouping used and cost.
 
 The sums of the lines are the sums of the records, to the nano-AIU. Names are those of the time: who
 moved to another team is charged to both, each for its own requests. Past months that are closed have
@@ -13,33 +13,21 @@ from dataclasses import dataclass, replace
 from decimal import Decimal
 from typing import Any, Final
 
-from django.db.models import Case, Count, F, Q, QuerySet, Sum, Value, When
+from django.db.models import QuerySet
 
 from accounts.access import oversees
 from accounts.models import Member, Team
-from usage import exports, filters
+from usage import exports, filters, group_sums
 from usage.figures import NANO_PER_CREDIT
-from usage.filters import FAILED, Filters
-from usage.forecasts import month_end
+from usage.filters import Filters
+from usage.forecasts import month_end, month_end_of_all
+from usage.group_sums import GROUPINGS as GROUPINGS
+from usage.group_sums import SUMS as SUMS
 from usage.models import UsageRecord
 
-# The columns that make a group; the last one is its name.
-GROUPINGS: Final[dict[str, tuple[str, ...]]] = {
-    "model": ("model",),
-    "member": ("member_id", "member"),
-    "key": ("key_id", "member", "key"),
-    "client": ("client",),
-    "account": ("account_id", "account"),
-    "team": ("team_id", "team"),
-    "cost_centre": ("cost_centre",),
-}
 # A lead answers for the sums of a team, not for what each of its members did.
 LEAD_GROUPINGS: Final = ("model", "client", "team", "cost_centre")
 OWN_GROUPINGS: Final = ("model", "key", "client", "account", "team", "cost_centre")
-SUMS: Final = (
-    "requests", "failed", "input_tokens", "cache_read_tokens", "cache_write_tokens",
-    "output_tokens", "reasoning_tokens", "nano_aiu", "estimated_nano_aiu",
-)  # fmt: skip
 
 
 @dataclass(frozen=True, slots=True)
@@ -50,6 +38,13 @@ class Asked:
     rows: QuerySet[UsageRecord]
     groupings: tuple[str, ...]
     team: Team | None = None
+
+    @property
+    def is_plain(self) -> bool:
+        """Whether it is of all that was used, or of all with one outcome: tallies tell that."""
+        asked = self.filters
+        narrows = set(asked.named) - {"outcome"} or asked.outcome == "retried"
+        return asked.scope is None and self.team is None and not narrows
 
 
 def ask(member: Member, asked: Filters, team: str) -> Asked | None:
@@ -89,35 +84,19 @@ def _is_id(text: str) -> bool:
     return text.isascii() and text.isdigit() and len(text) < 19
 
 
-def lines(rows: QuerySet[UsageRecord], grouping: str) -> list[dict[str, Any]]:
+def lines(asked: Asked, grouping: str) -> list[dict[str, Any]]:
     """One line a group, the dearest first; each has the grouping's columns and the sums."""
-    columns = GROUPINGS[grouping]
-    annotated = _named(rows.order_by())
-    sums: Iterable[Any] = annotated.values(*(_column(c) for c in columns)).annotate(
-        n=Count("pk"),
-        n_failed=Count("pk", filter=Q(outcome__in=FAILED)),
-        **{f"sum_{name}": Sum(name) for name in SUMS[2:-1]},
-        sum_estimated=Sum("nano_aiu", filter=Q(cost_source="estimated"), default=Value(0)),
-    )
-    found = []
-    for row in sums:
-        line = {column: row[_column(column)] for column in columns}
-        line |= {"requests": row["n"], "failed": row["n_failed"]}
-        line |= {name: row[f"sum_{name}"] for name in SUMS[2:-1]}
-        line["estimated_nano_aiu"] = row["sum_estimated"]
-        found.append(line)
+    columns, question = GROUPINGS[grouping], asked.filters
+    if asked.is_plain:
+        sums = group_sums.sums(grouping, question.outcome, question.start, question.end)
+    else:
+        sums = group_sums.of_records(asked.rows, grouping)
+    found: list[dict[str, Any]] = [
+        dict(zip(columns, place, strict=True)) | dict(zip(SUMS, values, strict=True))
+        for place, values in sums.items()
+    ]
     found.sort(key=lambda line: (-line["nano_aiu"], -line["requests"], str(line[columns[-1]])))
     return found
-
-
-def _named(rows: QuerySet[UsageRecord]) -> Any:
-    return rows.annotate(
-        of_model=Case(When(model_used="", then=F("model_asked")), default=F("model_used"))
-    )
-
-
-def _column(name: str) -> str:
-    return "of_model" if name == "model" else name
 
 
 def total(found: Iterable[Mapping[str, Any]]) -> dict[str, int]:
@@ -130,13 +109,14 @@ def total(found: Iterable[Mapping[str, Any]]) -> dict[str, int]:
 
 def at_month_end(asked: Asked, grouping: str) -> dict[tuple[object, ...], int]:
     """Group -> nano-AIU that the present month will have cost."""
-    columns = tuple(_column(column) for column in GROUPINGS[grouping])
+    if asked.is_plain:
+        return month_end_of_all(grouping, asked.filters.outcome)
     # The forecast has a time of its own; every other filter holds.
     wide = replace(asked.filters, start=asked.filters.start.replace(year=2000, month=1, day=1))
     rows = filters.records(wide)
     if asked.team is not None:
         rows = rows.filter(team_id=asked.team.pk)
-    return month_end(_named(rows), *columns)
+    return month_end(group_sums.named(rows), *group_sums.record_columns(grouping))
 
 
 def place_of(line: Mapping[str, Any], grouping: str) -> tuple[object, ...]:

@@ -17,7 +17,8 @@ from typing import Literal
 from django.db.models import Min, Q, QuerySet, Sum
 from django.utils.timezone import now
 
-from usage.models import QuotaSnapshot, Rollup, UsageRecord
+from usage import group_sums, totals
+from usage.models import QuotaSnapshot, UsageRecord
 from usage.pricing import NANO_PER_CREDIT
 
 MAIN_QUOTAS = ("premium_interactions", "premium_models")
@@ -114,10 +115,7 @@ def _cycle_start(reset_at: datetime | None, at: datetime) -> datetime:
 
 def own_credits(account_id: int, since: datetime) -> float:
     """AI credits that our records of the account cost since then."""
-    total = Rollup.objects.filter(account_id=account_id, hour__gte=since).aggregate(
-        nano=Sum("nano_aiu")
-    )["nano"]
-    return float(total or 0) / NANO_PER_CREDIT
+    return totals.spent_since([account_id], since).get(account_id, 0) / NANO_PER_CREDIT
 
 
 def cycle_start(reset_at: datetime | None) -> datetime:
@@ -127,9 +125,7 @@ def cycle_start(reset_at: datetime | None) -> datetime:
 
 def _own_use(account_id: int, since: datetime, at: datetime) -> tuple[float, float]:
     """Credits and the days of their use, at least ENOUGH: one busy hour is no trend."""
-    first = Rollup.objects.filter(account_id=account_id, hour__gte=since).aggregate(m=Min("hour"))[
-        "m"
-    ]
+    first = totals.first_hour(account_id, since)
     if first is None:
         return 0.0, 1.0
     return own_credits(account_id, since), max(at - first, ENOUGH) / DAY
@@ -166,6 +162,24 @@ def month_end(rows: QuerySet[UsageRecord], *columns: str) -> dict[tuple[object, 
         tuple(row[column] for column in columns): row["month_nano"]
         + _rest_of_month(row["recent_nano"], row["first_at"], at, left)
         for row in sums
+    }
+
+
+def month_end_of_all(grouping: str, outcome: str = "") -> dict[tuple[object, ...], int]:
+    """The same for every group of a report's grouping that nothing else narrows, by tallies."""
+    at = now()
+    start, end = month_bounds(at)
+    since = at - WINDOW
+    place = group_sums.SUMS.index("nano_aiu")
+    month = group_sums.sums(grouping, outcome, start, end)
+    recent = group_sums.sums(grouping, outcome, since, end)
+    first = group_sums.first_times(grouping, outcome, since, end)
+    left = max(timedelta(), end - at)
+    nothing = [0] * len(group_sums.SUMS)
+    return {
+        group: month.get(group, nothing)[place]
+        + _rest_of_month(recent.get(group, nothing)[place], first.get(group), at, left)
+        for group in month.keys() | recent.keys()
     }
 
 

@@ -12,8 +12,9 @@ from typing import Final
 
 from django.db.models import Q, QuerySet, Sum
 
-from usage import filters, totals
+from usage import filters
 from usage.filters import HOUR, Filters, hour_of
+from usage.group_sums import exact_pieces
 from usage.models import Tally, UsageRecord
 from usage.totals import Kind, Span, of_kind, with_outcome
 
@@ -21,7 +22,7 @@ PAGE: Final = 50
 # What one page looks through, in exchanges and in queries, and what it counts of combined filters.
 MAX_READ: Final = 40_000
 MAX_QUERIES: Final = 60
-MAX_COUNTED: Final = 20_000
+MAX_COUNTED: Final = 10_000
 # Hours without a match between two with one are read along when they hold no more than that.
 GAP: Final = 500
 SLICE: Final = timedelta(days=31)
@@ -163,7 +164,7 @@ def _runs(asked: Filters, end: datetime) -> Iterator[Run]:
     target = PAGE + 1
     run: Run | None = None
     for hour, hits, read, gap in _hours(asked, end):
-        if run is not None and (gap > GAP or run.hits >= target or run.read >= MAX_COUNTED // 2):
+        if run is not None and (gap > GAP or run.hits >= target or run.read >= MAX_COUNTED):
             yield run
             target, run = target * 2, None
         if run is None:
@@ -280,17 +281,16 @@ def _count(asked: Filters) -> tuple[int, bool]:
     start = max(asked.start, oldest.first() or asked.end)
     if start >= asked.end:
         return 0, True
-    # Tallies stay when retention takes their records: an hour that began before is counted itself.
-    whole = start if start == hour_of(start) else hour_of(start) + HOUR
-    whole = min(whole, asked.end)
-    total = _rows(asked, None, start, whole).count() if start < whole else 0
-    for span, since, until in totals.pieces(whole, asked.end) if whole < asked.end else ():
-        total += _of_piece(asked, span, since, until)
-    return total, True
+    # Tallies stay when retention takes their records: what began before in the hour is not counted.
+    kind = "key" if asked.key is not None else ""
+    return sum(
+        _of_piece(asked, span, since, until)
+        for span, since, until in exact_pieces(start, asked.end, kind)
+    ), True
 
 
 def _of_piece(asked: Filters, span: str, start: datetime, end: datetime) -> int:
-    if asked.key is not None and span == Span.HOUR:
+    if not span:
         return _rows(asked, None, start, end).count()
     place, kinds = Q(), [Kind.ALL.value]
     member = asked.member if asked.member is not None else asked.scope

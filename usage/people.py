@@ -13,12 +13,13 @@ from django.utils.timezone import now
 from django.utils.translation import gettext as _
 
 from accounts.models import ApiKey, BudgetRaise, Limited, Member, Team
+from usage import reports, totals
 from usage.cards import Budget, Meter, Tone
 from usage.figures import credit_number
 from usage.models import Rollup
 from usage.reports import KeyUse
 
-By = Literal["member_id", "team_id"]
+By = Literal["member", "team"]
 PERIODS: Final = ("day", "week", "month")
 
 
@@ -44,38 +45,32 @@ def starts(at: datetime) -> dict[str, datetime]:
 
 def spent(by: By, ids: Iterable[int] | None = None) -> dict[int, Spent]:
     """Sums of all that `ids` names (None: everybody), in one query."""
-    rows = Rollup.objects.all()
-    return _sums(rows if ids is None else rows.filter(**{f"{by}__in": list(ids)}), by)
+    begins = starts(now())
+    rows = totals.by_day(by, min(begins.values()), ids)
+    return _sums(rows, "number", "begin")
 
 
 def in_team(team: Team) -> dict[int, Spent]:
     """What each member spent while in the team, by member."""
-    return _sums(Rollup.objects.filter(team_id=team.pk), "member_id")
+    first = min(starts(now()).values())
+    return _sums(Rollup.objects.filter(team_id=team.pk, hour__gte=first), "member_id", "hour")
 
 
-def _sums(rows: QuerySet[Rollup], by: By) -> dict[int, Spent]:
+def _sums(rows: QuerySet[Any], number: str, begin: str) -> dict[int, Spent]:
     begins = starts(now())
     sums: dict[str, Any] = {
-        period: Sum("nano_aiu", filter=Q(hour__gte=begins[period])) for period in PERIODS
+        period: Sum("nano_aiu", filter=Q(**{f"{begin}__gte": begins[period]})) for period in PERIODS
     }
-    sums["requests"] = Sum("requests", filter=Q(hour__gte=begins["month"]))
-    found: Iterable[Any] = (
-        rows.filter(hour__gte=min(begins.values())).order_by().values(by).annotate(**sums)
-    )
-    return {row[by]: Spent(*(row[name] or 0 for name in (*PERIODS, "requests"))) for row in found}
+    this_month = Q(**{f"{begin}__gte": begins["month"]})
+    sums["n_requests"] = Sum("requests", filter=this_month)
+    found: Iterable[Any] = rows.order_by().values(number).annotate(**sums)
+    names = (*PERIODS, "n_requests")
+    return {row[number]: Spent(*(row[name] or 0 for name in names)) for row in found}
 
 
 def seven_days(by: By, ids: Iterable[int] | None = None) -> dict[int, KeyUse]:
     """Nano-AIU of seven UTC days, by member or team, in one query."""
-    first = starts(now())["day"] - timedelta(days=6)
-    rows = Rollup.objects.filter(hour__gte=first)
-    if ids is not None:
-        rows = rows.filter(**{f"{by}__in": list(ids)})
-    days: dict[int, list[int]] = {}
-    for number, hour, nano in rows.values_list(by, "hour").annotate(nano=Sum("nano_aiu")):
-        line = days.setdefault(number, [0] * 7)
-        line[min(6, max(0, (hour - first).days))] += nano
-    return {number: KeyUse(sum(line), line) for number, line in days.items()}
+    return reports.seven_days(by, ids)
 
 
 def raised(kind: Literal["member", "team"]) -> dict[int, dict[str, int]]:

@@ -49,7 +49,7 @@ def members(request: HttpRequest) -> HttpResponse:
         rows = rows.filter(named | Q(first_name__icontains=query) | Q(last_name__icontains=query))
     found = Paginator(rows, A_PAGE).get_page(request.GET.get("page"))
     ids = [member.pk for member in found]
-    uses, sums = people.seven_days("member_id", ids), people.spent("member_id", ids)
+    uses, sums = people.seven_days("member", ids), people.spent("member", ids)
     raises, seen = people.raised("member"), people.last_seen(ids)
     lines = [
         {
@@ -113,8 +113,8 @@ def _member_page(
     raise_form: RaiseForm | None = None,
     link: str = "",
 ) -> HttpResponse:
-    use = people.spent("member_id", [found.pk]).get(found.pk, Spent())
-    days = people.seven_days("member_id", [found.pk]).get(found.pk)
+    use = people.spent("member", [found.pk]).get(found.pk, Spent())
+    days = people.seven_days("member", [found.pk]).get(found.pk)
     raises = BudgetRaise.objects.filter(member=found, ends_at__gt=now())
     extra: dict[str, int] = {}
     for each in raises:
@@ -317,8 +317,8 @@ def teams(request: HttpRequest) -> HttpResponse:
         seen=Max("members__last_login"),
     )
     sums, uses, raises = (
-        people.spent("team_id"),
-        people.seven_days("team_id"),
+        people.spent("team"),
+        people.seven_days("team"),
         people.raised("team"),
     )
     lines = [
@@ -372,8 +372,8 @@ def _team_page(
     limits: LimitsForm | None = None,
     raise_form: RaiseForm | None = None,
 ) -> HttpResponse:
-    use = people.spent("team_id", [found.pk]).get(found.pk, Spent())
-    days = people.seven_days("team_id", [found.pk]).get(found.pk)
+    use = people.spent("team", [found.pk]).get(found.pk, Spent())
+    days = people.seven_days("team", [found.pk]).get(found.pk)
     raises = BudgetRaise.objects.filter(team=found, ends_at__gt=now())
     by_member = people.in_team(found)
     lines = [

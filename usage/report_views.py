@@ -49,7 +49,7 @@ def _grouping(asked: Asked, grouping: str) -> str:
 def report(request: HttpRequest, grouping: str = "model") -> HttpResponse:
     asked = _asked(request)
     _grouping(asked, grouping)
-    lines = chargeback.lines(asked.rows, grouping)
+    lines = chargeback.lines(asked, grouping)
     is_cycle = asked.filters.range == "cycle"
     expected = chargeback.at_month_end(asked, grouping) if is_cycle else {}
     column = chargeback.GROUPINGS[grouping][-1]
@@ -91,7 +91,7 @@ def _teams(request: HttpRequest) -> list[tuple[str, str]]:
 @page
 def report_file(request: HttpRequest, grouping: str, kind: str) -> HttpResponse:
     asked = _asked(request)
-    lines = chargeback.lines(asked.rows, _grouping(asked, grouping))
+    lines = chargeback.lines(asked, _grouping(asked, grouping))
     columns = (*chargeback.GROUPINGS[grouping], *chargeback.SUMS)
     text = chargeback.csv_text(columns, lines) if kind == "csv" else chargeback.json_text(lines)
     days = f"{asked.filters.start:%Y-%m-%d}_{asked.filters.last_day:%Y-%m-%d}"

@@ -20,7 +20,7 @@ from accounts.clock import now
 from accounts.limits import Period, begin_of, first_day_of
 from usage.bounds import MAX_NANO_AIU
 from usage.journal import Record
-from usage.models import Rollup
+from usage.models import Tally
 
 REFRESH_S = 3.0
 # Days that are over change only by late records and repairs.
@@ -28,6 +28,12 @@ REFRESH_PAST_S = 60.0
 # Percent of a budget at which people are told.
 LEVELS = (50, 80, 95, 100)
 MAX_TOLD = 10_000
+_KINDS = tuple(
+    kind.value
+    for kind in (
+        Tally.Kind.KEY, Tally.Kind.MEMBER, Tally.Kind.TEAM, Tally.Kind.ACCOUNT, Tally.Kind.MODEL
+    )
+)  # fmt: skip
 logger = logging.getLogger(__name__)
 
 
@@ -240,23 +246,22 @@ def _sums(since: datetime, until: datetime) -> dict[str, int]:
     if since >= until:
         return {}
     rows = (
-        Rollup.objects.filter(hour__gte=since, hour__lt=until, nano_aiu__gt=0)
+        Tally.objects.filter(
+            span=Tally.Span.DAY.value,
+            kind__in=_KINDS,
+            begin__gte=since,
+            begin__lt=until,
+            nano_aiu__gt=0,
+        )
         .order_by()
-        .values_list("key_id", "member_id", "team_id", "account_id", "model")
-        .annotate(total=Sum("nano_aiu"))
+        .values_list("kind", "number", "name")
     )
     found: dict[str, int] = {}
-    for key_id, member_id, team_id, account_id, model, total in rows:
-        amount = int(total or 0)
-        for kind, number in (
-            ("key", key_id), ("member", member_id), ("team", team_id), ("account", account_id),
-        ):  # fmt: skip
-            if number:
-                subject = f"{kind}:{number}"
-                found[subject] = found.get(subject, 0) + amount
-        if model:
-            subject = f"model:{model}"
-            found[subject] = found.get(subject, 0) + amount
+    for kind, number, name, total in rows.annotate(total=Sum("nano_aiu")):
+        which = name if kind == Tally.Kind.MODEL else number
+        if which:
+            subject = f"{kind}:{which}"
+            found[subject] = found.get(subject, 0) + int(total or 0)
     return found
 
 

@@ -12,9 +12,8 @@ from typing import Any, Final
 from django.db.models import Q, Sum
 
 from accounts.models import Account, ApiKey, BudgetRaise, Member, Team
-from usage import notices
+from usage import notices, totals
 from usage.figures import nano_credits, percent
-from usage.models import Rollup
 from usage.quota_summary import Summary, summary
 from usage.watching import watcher
 
@@ -108,12 +107,10 @@ def _with_budgets() -> Iterator[list[_Subject]]:
 
 def _spent(column: str, ids: list[int], at: datetime) -> dict[int, dict[str, int]]:
     begun = starts(at)
-    rows = Rollup.objects.filter(**{f"{column}__in": ids}, hour__gte=min(begun.values()))
-    sums = rows.order_by().values(column)
-    annotated = sums.annotate(
-        **{name: Sum("nano_aiu", filter=Q(hour__gte=start)) for name, start in begun.items()}
-    )
-    return {row[column]: {name: row[name] or 0 for name in PERIODS} for row in annotated}
+    rows = totals.by_day(column.removesuffix("_id"), min(begun.values()), ids)
+    sums = {name: Sum("nano_aiu", filter=Q(begin__gte=start)) for name, start in begun.items()}
+    annotated: Iterable[Any] = rows.values("number").annotate(**sums)
+    return {row["number"]: {name: row[name] or 0 for name in PERIODS} for row in annotated}
 
 
 def _raises(at: datetime) -> dict[tuple[str, int, str], int]:

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from datetime import datetime, timedelta
 from typing import Any, Final
 
-from django.db.models import Count, F, Q, QuerySet, Sum
+from django.db.models import Count, F, Min, Q, QuerySet, Sum
 
 from usage import filters
 from usage.filters import FAILED, Filters, hour_of
@@ -148,15 +148,20 @@ def by_day(kind: str, start: datetime, ids: Iterable[int] | None = None) -> Quer
 
 
 def spent_since(account_ids: Iterable[int], since: datetime) -> dict[int, int]:
-    """Nano-AIU of each account's hours from `since` on."""
-    rows = Tally.objects.filter(
-        span=Span.HOUR.value,
-        kind=Kind.ACCOUNT.value,
-        begin__gte=since,
-        number__in=list(account_ids),
-    )
-    sums = rows.order_by().values_list("number").annotate(nano=Sum("nano_aiu"))
+    """Nano-AIU of each account's hours that begin from `since` on."""
+    sums = _hours_of(account_ids, since).values_list("number").annotate(nano=Sum("nano_aiu"))
     return {number: int(nano or 0) for number, nano in sums}
+
+
+def first_hour(account_id: int, since: datetime) -> datetime | None:
+    """The first hour from `since` on in which the account was used."""
+    found: datetime | None = _hours_of([account_id], since).aggregate(m=Min("begin"))["m"]
+    return found
+
+
+def _hours_of(account_ids: Iterable[int], since: datetime) -> QuerySet[Tally]:
+    rows = Tally.objects.filter(span=Span.HOUR.value, kind=Kind.ACCOUNT.value, begin__gte=since)
+    return rows.filter(number__in=list(account_ids)).order_by()
 
 
 def seen(scope: int | None, since: datetime) -> tuple[list[str], list[str]]:

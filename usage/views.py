@@ -8,7 +8,9 @@ from uuid import UUID, uuid4
 from asgiref.sync import sync_to_async
 from django.contrib import messages
 from django.core.handlers.asgi import ASGIRequest
+from django.core.paginator import Paginator
 from django.core.serializers.json import DjangoJSONEncoder
+from django.db.models import Case, Q, When
 from django.http import (
     Http404,
     HttpRequest,
@@ -19,6 +21,7 @@ from django.http import (
     StreamingHttpResponse,
 )
 from django.shortcuts import redirect, render
+from django.utils.timezone import now
 from django.utils.translation import gettext as _
 from kombu.exceptions import OperationalError
 
@@ -32,6 +35,7 @@ from usage.wording import FORMATS
 Piece = TypeVar("Piece", str, bytes)
 # How long a page waits for a record that has finished and is being written.
 FLUSH_S = 2.0
+KEYS_A_PAGE = 50
 EXPORT_TYPES = {"csv": "text/csv; charset=utf-8", "json": "application/json"}
 
 
@@ -202,24 +206,32 @@ def large_export(request: HttpRequest, export_id: UUID, kind: str) -> HttpRespon
 
 @page
 def keys(request: HttpRequest) -> HttpResponse:
+    """Keys by name, fifty a page; revoked and expired ones last, to be found in old records."""
     scope = scope_of(request)
-    rows = ApiKey.objects.select_related("owner", "account")
+    query = request.GET.get("q", "").replace("\x00", "").strip()[:100]
+    is_over = Q(revoked_at__isnull=False) | Q(expires_at__lte=now())
+    rows = ApiKey.objects.select_related("owner", "account").order_by(
+        Case(When(is_over, then=1), default=0), "name", "pk"
+    )
     if scope is not None:
         rows = rows.filter(owner_id=scope)
-    used = reports.key_use(scope)
-    found = [
+    if query:
+        named = Q(name__icontains=query) | Q(prefix__istartswith=query)
+        rows = rows.filter(named | Q(owner__username__icontains=query))
+    found = Paginator(rows, KEYS_A_PAGE).get_page(request.GET.get("page"))
+    used = reports.key_use([key.pk for key in found])
+    lines = [
         {
             "key": key,
             "use": use,
             "spark": charts.spark(use.days) if use else None,
             "budget": cards.budget_of(key, use),
         }
-        for key in rows
+        for key in found
         for use in [used.get(key.pk)]
     ]
-    # Revoked and expired ones last; they stay to be found in old records.
-    found.sort(key=lambda row: row["key"].state != "active")
-    return render(request, "pages/keys.html", {"rows": found, "shows_owner": scope is None})
+    context = {"rows": lines, "found": found, "q": query, "shows_owner": scope is None}
+    return render(request, "pages/keys.html", context)
 
 
 @page

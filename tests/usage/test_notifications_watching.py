@@ -11,8 +11,9 @@ from accounts import keys
 from accounts.models import Account, BudgetRaise, Member, Team
 from proxy import waiting
 from proxy.models import Approval
-from usage import outlooks, quota, tasks, thresholds, troubles, unusual, watching
-from usage.models import Notification, QuotaSnapshot, Rollup, TaskRun, UsageRecord
+from usage import outlooks, quota, rollups, tasks, thresholds, troubles, unusual, watching
+from usage.journal import Record
+from usage.models import Notification, QuotaSnapshot, TaskRun, UsageRecord
 
 pytestmark = pytest.mark.django_db
 NANO = 10**9
@@ -30,10 +31,8 @@ def own_journal(settings: Any, tmp_path: Path) -> None:
 
 
 def spent(nano: int, hour: datetime = AT, **values: Any) -> None:
-    at = hour.replace(minute=0, second=0, microsecond=0)
-    Rollup.objects.create(
-        hour=at, outcome="completed", requests=1, nano_aiu=nano, **({"model": "m"} | values)
-    )
+    values = {"model_used": "m", **values}
+    rollups.add([Record(id="", started_at=hour, outcome="completed", nano_aiu=nano, **values)])
 
 
 def told(event: str) -> list[str]:
@@ -47,7 +46,7 @@ def test_a_budget_is_told_at_each_threshold_once(ben: Member) -> None:
     steps = [(49, None), (2, 50), (30, 80), (1, None), (13, 95), (10, 100), (50, None)]
     for number, (credits, threshold) in enumerate(steps):
         before = Notification.objects.count()
-        spent(credits * NANO, key_id=key.pk, model=f"m{number}")
+        spent(credits * NANO, key_id=key.pk, model_used=f"m{number}")
         thresholds.budgets(AT)
         thresholds.budgets(AT)
         assert Notification.objects.count() - before == (threshold is not None)
@@ -87,7 +86,7 @@ def test_a_raise_makes_the_thresholds_anew(ben: Member) -> None:
         ends_at=AT + timedelta(days=1),
     )  # fmt: skip
     assert thresholds.budgets(AT) == 0
-    spent(30, member_id=ben.pk, model="n")
+    spent(30, member_id=ben.pk, model_used="n")
     assert thresholds.budgets(AT) == 1
     assert "50 %" in told("budget")[1]
 
@@ -207,9 +206,9 @@ def pattern(subject: int, credits: float, hours: int = 60) -> None:
 
 def test_an_hour_far_above_its_own_pattern_is_told_once_a_day(ben: Member) -> None:
     pattern(ben.pk, 5)
-    spent(19 * NANO, member_id=ben.pk, model="a")
+    spent(19 * NANO, member_id=ben.pk, model_used="a")
     assert unusual.look(AT) == 0
-    spent(30 * NANO, member_id=ben.pk, model="b")
+    spent(30 * NANO, member_id=ben.pk, model_used="b")
     assert unusual.look(AT) == 1
     assert unusual.look(AT) == 0
     assert "usual are 5" in Notification.objects.get().text
@@ -217,13 +216,13 @@ def test_an_hour_far_above_its_own_pattern_is_told_once_a_day(ben: Member) -> No
 
 def test_heavy_use_that_is_usual_is_not_told(ben: Member) -> None:
     pattern(ben.pk, 40)
-    spent(90 * NANO, member_id=ben.pk, model="a")
+    spent(90 * NANO, member_id=ben.pk, model_used="a")
     assert unusual.look(AT) == 0
 
 
 def test_without_a_pattern_nothing_is_unusual(ben: Member) -> None:
     pattern(ben.pk, 1, hours=unusual.ENOUGH_HOURS - 1)
-    spent(900 * NANO, member_id=ben.pk, model="a")
+    spent(900 * NANO, member_id=ben.pk, model_used="a")
     assert unusual.look(AT) == 0
 
 

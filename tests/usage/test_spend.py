@@ -3,6 +3,7 @@
 from collections.abc import Callable
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
+from typing import Any
 
 import pytest
 from django.db import transaction
@@ -10,12 +11,17 @@ from django.utils.timezone import now
 
 from usage import rollups, spend
 from usage.journal import Record
-from usage.models import Rollup
+from usage.models import Tally
 from usage.recorder import Recorder
 from usage.spend import Spend
 
 MakeRecord = Callable[..., Record]
 pytestmark = pytest.mark.django_db(transaction=True)
+
+
+def summed(at: datetime, **values: Any) -> None:
+    """Sums as another process has written them."""
+    rollups.add([Record(id="", started_at=at, outcome="completed", **values)])
 
 
 def test_a_finish_counts_at_once_and_only_once(recorder: Recorder, make_record: MakeRecord) -> None:
@@ -49,7 +55,7 @@ def test_another_process_sees_it_after_a_refresh(
 
 
 def test_budgets_hold_from_the_first_request_after_a_start(journal_dir: Path) -> None:
-    Rollup.objects.create(hour=rollups.hour_of(now()), key_id=7, outcome="completed", nano_aiu=9)
+    summed(now(), key_id=7, nano_aiu=9)
     recorder = Recorder(journal_dir)
     recorder.start()
     assert spend.spent_today(7) == 9
@@ -57,11 +63,11 @@ def test_budgets_hold_from_the_first_request_after_a_start(journal_dir: Path) ->
 
 
 def test_a_page_without_a_recorder_reads_the_sums_itself() -> None:
-    Rollup.objects.create(hour=rollups.hour_of(now()), key_id=7, outcome="completed", nano_aiu=9)
+    summed(now(), key_id=7, nano_aiu=9)
     assert spend.spent_today(7) == 0
     spend.refresh_if_old()
     assert spend.spent_today(7) == 9
-    Rollup.objects.all().delete()
+    Tally.objects.all().delete()
     spend.refresh_if_old()
     assert spend.spent_today(7) == 9, "read a moment ago"
 
@@ -75,7 +81,7 @@ def test_days_and_months_begin_at_midnight_utc(monkeypatch: pytest.MonkeyPatch) 
         (datetime(2026, 11, 19, 23, tzinfo=UTC), 100),
         (datetime(2026, 11, 20, 0, tzinfo=UTC), 1000),
     ):
-        Rollup.objects.create(hour=hour, key_id=7, outcome="completed", nano_aiu=nano)
+        summed(hour, key_id=7, nano_aiu=nano)
     sums = Spend()
     sums.refresh()
     assert (sums.spent_today(7), sums.spent_this_month(7)) == (1000, 1110)
@@ -129,9 +135,9 @@ def test_everybody_whose_budget_a_request_counts_against_is_summed(
         (datetime(2026, 12, 1, 0, tzinfo=UTC), 100),
         (datetime(2026, 12, 2, 0, tzinfo=UTC), 1000),
     ):
-        Rollup.objects.create(
-            hour=hour, key_id=7, member_id=1, team_id=5, account_id=3, model="gpt-4.1",
-            outcome="completed", nano_aiu=nano,
+        summed(
+            hour, key_id=7, member_id=1, team_id=5, account_id=3, model_used="gpt-4.1",
+            nano_aiu=nano,
         )  # fmt: skip
     sums = Spend()
     sums.refresh()
