@@ -32,6 +32,11 @@ def main() -> None:
     parser.add_argument(
         "--team", type=int, nargs="*", default=[], help="also teams of so many processes: 1 2 4"
     )
+    parser.add_argument(
+        "--data",
+        type=Path,
+        help="folder of benchmarks.fill: also a gateway that has been used long",
+    )
     options = parser.parse_args()
     seconds = options.seconds or (1.0 if options.quick else 3.0)
     chosen = [s for s in SCENARIOS if s.in_quick or not options.quick]
@@ -42,13 +47,16 @@ def main() -> None:
         limit = stack.enter_context(targets.nginx(mock))
         running = [limit] if limit else []
         running.append(stack.enter_context(targets.gateway(mock)))
+        if options.data:
+            full = targets.gateway(mock, data=options.data.resolve())
+            running.append(stack.enter_context(full))
         for config in targets.read_peers(options.peers):
             running.append(stack.enter_context(targets.peer(config, mock)))
         for processes in options.team:
             running.append(stack.enter_context(targets.team(mock, processes)))
         results = run(chosen, running, repeat=options.repeat, seconds=seconds)
     print(table(chosen, running, results))
-    for line in beside(chosen, running, results):
+    for line in (*beside(chosen, running, results), *grown(chosen, results)):
         print(line)
 
 
@@ -107,6 +115,19 @@ def beside(chosen: list[Scenario], running: list[Target], results: Results) -> l
             if costs:
                 words = ", ".join(f"{name} {cost:.0f} µs" for name, cost in costs.items())
                 lines.append(f"- {scenario.name}, {target.name}: {words} an answer")
+    return lines
+
+
+def grown(chosen: list[Scenario], results: Results) -> list[str]:
+    """What a full data folder costs beside an empty one: CPU time, or the value where there is none."""
+    lines = []
+    for scenario in chosen:
+        empty, full = (results.get((scenario.name, n)) for n in ("gateway", "gateway-full"))
+        for name in ("cpu_us", "value"):
+            one, other = _median(empty, name), _median(full, name)
+            if one and other:
+                lines.append(f"- {scenario.name}: {name} full ÷ empty {other / one:.2f}")
+                break
     return lines
 
 

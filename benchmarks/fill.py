@@ -43,6 +43,7 @@ def fill(*, records: int, keys: int, members: int, conversations: int) -> None:
     call_command("migrate", interactive=False, verbosity=0)
     owners = _members(members)
     key_ids = _keys(keys, owners)
+    _seats(conversations)
     began = time.monotonic()
     written = 0
     for batch in _batches(records, owners, key_ids, conversations):
@@ -74,6 +75,17 @@ def _keys(count: int, owners: list[int]) -> list[int]:
         for number in range(count)
     )
     return list(ApiKey.objects.order_by("pk").values_list("pk", flat=True))
+
+
+def _seats(count: int) -> None:
+    """Conversations that have an account, seen within the time that they are kept."""
+    from proxy.models import ConversationSeat
+
+    seen_at = datetime.now(UTC) - timedelta(days=1)
+    ConversationSeat.objects.bulk_create(
+        ConversationSeat(conversation=f"{number:024x}", account_id=1, seen_at=seen_at)
+        for number in range(count)
+    )
 
 
 def _batches(

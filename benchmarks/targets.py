@@ -160,13 +160,17 @@ def gateway(
     arguments: tuple[str, ...] = (),
     environment: dict[str, str] | None = None,
     headers: dict[str, str] | None = None,
+    data: Path | None = None,
 ) -> Iterator[Target]:
     """`manage.py start` with keys required, limits on the key, journal, records, metrics.
 
-    One more process of a team gets the `headers` of the first: key and account are there.
+    One more process of a team gets the `headers` of the first: key and account are there. `data` is
+    a folder that `benchmarks.fill` has filled; this run's records are added to it.
     """
     more, is_first = environment or {}, headers is None
-    with tempfile.TemporaryDirectory() as folder:
+    name = "gateway" if data is None else "gateway-full"
+    with contextlib.ExitStack() as stack:
+        folder = str(data) if data else stack.enter_context(tempfile.TemporaryDirectory())
         environment = {
             **{k: v for k, v in os.environ.items() if not k.startswith(("GATEWAY_", "GH_"))},
             "COPILOT_DATA_DIR": folder,
@@ -192,7 +196,7 @@ def gateway(
             url = _gateway_url(log, process, "Signed in" if is_first else "")
             if headers is not None:
                 _wait_for(f"{url}/v1/models", headers, process)
-                yield Target("gateway", url, process.pid, headers)
+                yield Target(name, url, process.pid, headers)
                 return
             key = subprocess.run(
                 [python, "manage.py", "create-key", "bench"]
@@ -205,7 +209,7 @@ def gateway(
             ).stdout.strip()
             headers = {"authorization": f"Bearer {key}"}
             _wait_for(f"{url}/v1/models", headers, process)
-            yield Target("gateway", url, process.pid, headers)
+            yield Target(name, url, process.pid, headers)
 
 
 def _gateway_url(log: Path, process: "subprocess.Popen[Any]", sign: str) -> str:
