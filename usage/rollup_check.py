@@ -13,8 +13,8 @@ from django.db.models import Count, Sum
 from django.db.models.functions import TruncHour
 from django.utils.timezone import now
 
-from usage import rollups
-from usage.models import Rollup, UsageRecord
+from usage import rollups, totals
+from usage.models import Rollup, Tally, UsageRecord
 
 LOOKED_BACK: Final = timedelta(days=2)
 # Of the last hour records are still on their way.
@@ -28,11 +28,11 @@ def check() -> dict[str, int]:
     until = rollups.hour_of(now() - SETTLED_AFTER)
     kept = timedelta(days=settings.USAGE_RETENTION_DAYS)
     since = max(until - LOOKED_BACK, rollups.hour_of(now() - kept) + 2 * rollups.HOUR)
-    records, sums = _records(since, until), _sums(since, until)
+    records, sums, tallied = _records(since, until), _sums(since, until), _tallies(since, until)
     rebuilt = fewer = 0
     for hour in sorted({*records, *sums}):
         counted, summed = records.get(hour, (0, 0)), sums.get(hour, (0, 0))
-        if counted == summed:
+        if counted == summed == tallied.get(hour, (0, 0)):
             continue
         if counted[0] < summed[0]:
             fewer += 1
@@ -56,4 +56,14 @@ def _sums(since: datetime, until: datetime) -> Sums:
     return {
         hour: (count or 0, nano or 0)
         for hour, count, nano in rows.annotate(n=Sum("requests"), nano=Sum("nano_aiu"))
+    }
+
+
+def _tallies(since: datetime, until: datetime) -> Sums:
+    rows = totals.of_kind(Tally.Kind.ALL.value, Tally.Span.HOUR.value, since, until)
+    return {
+        hour: (count or 0, nano or 0)
+        for hour, count, nano in rows.values_list("begin").annotate(
+            n=Sum("requests"), nano=Sum("nano_aiu")
+        )
     }

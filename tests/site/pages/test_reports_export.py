@@ -11,7 +11,7 @@ from django.test import Client
 from django.utils.timezone import now
 
 from accounts.models import Member, Team
-from usage import chargeback, closing
+from usage import chargeback, closing, rollups
 from usage.models import UsageRecord
 
 pytestmark = pytest.mark.django_db
@@ -25,7 +25,7 @@ def visitor(member: Member) -> Client:
 
 
 def used(member: Member, nano: int, team: Team | None = None, **values: Any) -> UsageRecord:
-    return UsageRecord.objects.create(
+    record = UsageRecord.objects.create(
         **{
             "id": f"x{next(_count)}",
             "started_at": now() - timedelta(minutes=3),
@@ -48,6 +48,8 @@ def used(member: Member, nano: int, team: Team | None = None, **values: Any) -> 
         }
         | values
     )
+    rollups.add([record])
+    return record
 
 
 def lines(client: Client, path: str) -> list[dict[str, Any]]:
