@@ -35,6 +35,7 @@ from usage.models import (
     Removal,
     Rollup,
     StoredBody,
+    Tally,
     UsageRecord,
 )
 
@@ -159,6 +160,19 @@ class RangeForm(forms.Form):
                 _("From a day to a later one, at most %(days)d days.") % {"days": MAX_DAYS}
             )
         return data
+
+
+@admin.register(Tally)
+class TallyAdmin(Journal, ModelAdmin):  # type: ignore[misc]
+    """Sums of an hour or a day of one thing alone; made anew with the rollups."""
+
+    list_display = ("begin", "span", "kind", "number", "name", "outcome", "requests", "credits")
+    list_filter = ("span", "kind")
+    ordering = ("-id",)
+
+    @admin.display(description=_("AI credits"))
+    def credits(self, tally: Tally) -> str:
+        return credits_of(tally.nano_aiu)
 
 
 @admin.register(Rollup)

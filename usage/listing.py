@@ -145,7 +145,7 @@ def _walk(asked: Filters, place: Place | None) -> tuple[list[UsageRecord], datet
     read = 0
     end = asked.end if place is None else min(asked.end, place[0] + TICK)
     reached = None
-    for queries, run in enumerate(_runs(asked, end)):
+    for queries, run in enumerate(_runs(asked, end, PAGE + 1)):
         if len(found) > PAGE:
             break
         if queries >= MAX_QUERIES or (queries and read + run.read > MAX_READ):
@@ -159,9 +159,8 @@ def _walk(asked: Filters, place: Place | None) -> tuple[list[UsageRecord], datet
     return ordered[: PAGE + 1], reached
 
 
-def _runs(asked: Filters, end: datetime) -> Iterator[Run]:
-    """Newest first. The first ones hold a page if all that can fit does; then more and more."""
-    target = PAGE + 1
+def _runs(asked: Filters, end: datetime, target: int) -> Iterator[Run]:
+    """Newest first. The first ones hold `target` if all that can fit does; then more and more."""
     run: Run | None = None
     for hour, hits, read, gap in _hours(asked, end):
         if run is not None and (gap > GAP or run.hits >= target or run.read >= MAX_COUNTED):
@@ -226,10 +225,20 @@ def _parts(
     elif asked.outcome:
         yield of(Kind.ALL.value, Q()), False
     if asked.q and len(asked.q) < WHOLE_ID:
-        named = Q(name__icontains=asked.q)
-        kinds = (Kind.MODEL.value, Kind.ASKED.value, Kind.MEMBER.value)
-        found = [of(kind, named) for kind in kinds]
-        yield _together(*found, _of_days(named, start, end, every)), False
+        found = []
+        for kind in (Kind.MODEL.value, Kind.ASKED.value, Kind.MEMBER.value):
+            if names := _names_like(asked.q, kind, start, end):
+                found.append(of(kind, Q(name__in=names)))
+        if names := _names_like(asked.q, Kind.KEY.value, start, end):
+            found.append(_of_days(Q(name__in=names), start, end, every))
+        yield _together(*found), False
+
+
+def _names_like(text: str, kind: str, start: datetime, end: datetime) -> list[str]:
+    """The few names among many rows: a database takes long to compare each row's."""
+    days = of_kind(kind, Span.DAY.value, start.replace(hour=0), end)
+    names = days.values_list("name", flat=True).distinct()
+    return [name for name in names if text.casefold() in name.casefold()]
 
 
 def _of_days(place: Q, start: datetime, end: datetime, every: Counts) -> Counts:
@@ -314,7 +323,7 @@ def _of_piece(asked: Filters, span: str, start: datetime, end: datetime) -> int:
 def _counted_in_part(asked: Filters) -> tuple[int, bool]:
     """Of the newest exchanges only, where several filters leave what no tally counts."""
     total = read = 0
-    for queries, run in enumerate(_runs(asked, asked.end)):
+    for queries, run in enumerate(_runs(asked, asked.end, MAX_COUNTED)):
         if queries >= MAX_QUERIES or (queries and read + run.read > MAX_COUNTED):
             return total, False
         total += _rows(asked, None, max(run.start, asked.start), min(run.end, asked.end)).count()

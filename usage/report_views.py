@@ -25,7 +25,7 @@ from usage.chargeback import Asked
 from usage.models import ClosedMonth, Reconciliation
 
 TYPES: Final = {"csv": "text/csv; charset=utf-8", "json": "application/json"}
-MAX_LINES: Final = 500
+MAX_LINES: Final = 250
 MAX_RECONCILED: Final = 500
 
 

@@ -153,6 +153,9 @@ MAKERS: dict[type[models.Model], Callable[[int], Any]] = {
         id=f"{uuid.uuid4().hex}", started_at=now(), outcome="completed", source="messages",
         account_id=_account(n).pk, member=f"member{n}", nano_aiu=10**9,
     ),
+    usage.Tally: lambda n: usage.Tally.objects.create(
+        span="day", kind="model", begin=now() - timedelta(days=n), name=f"model-{n}"
+    ),
     usage.Rollup: lambda n: usage.Rollup.objects.create(
         hour=now().replace(minute=0, second=0, microsecond=0), key_id=n, outcome="completed"
     ),
