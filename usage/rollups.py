@@ -11,13 +11,14 @@ from datetime import datetime, timedelta
 from typing import Any
 
 from django.conf import settings
-from django.db import IntegrityError, connection, transaction
+from django.db import IntegrityError, transaction
 from django.utils.timezone import now
 
-from usage import tallies
+from usage import sum_rows, tallies
 from usage.histograms import MAX_BUCKET, bucket_of, merge, percentile
-from usage.models import Rollup, UsageRecord, fields_of
-from usage.parts import COLUMNS, MOST, SUMS, Part, Summable, added, bounded, hour_of, parts_of
+from usage.models import Rollup, UsageRecord
+from usage.parts import COLUMNS, SUMS, Part, Summable, added, hour_of, parts_of
+from usage.sum_rows import Rows, models_of
 
 COMBINATION = (
     "hour", "member_id", "key_id", "account_id", "team_id", "model", "client", "outcome",
@@ -30,7 +31,9 @@ def add(records: Iterable[Summable]) -> None:
     """Add new records to their hours. Call it in the transaction that inserts the records."""
     parts = list(parts_of(records))
     if parts:
-        _store(_combined(parts))
+        rows = _combined(parts)
+        near = {"hour": {p[0] for p in rows}, "key_id": {p[2] for p in rows}}
+        sum_rows.add(Rollup, COMBINATION, rows, near)
         tallies.add(parts)
 
 
@@ -73,80 +76,26 @@ def _remake_hour(hour: datetime) -> int:
     tallies.forget_hour(hour)
     records = UsageRecord.objects.filter(started_at__gte=hour, started_at__lt=hour + HOUR)
     parts = list(parts_of(records.only(*COLUMNS).order_by().iterator(chunk_size=2000)))
-    made = Rollup.objects.bulk_create(_combined(parts).values())
+    made = Rollup.objects.bulk_create(models_of(Rollup, COMBINATION, _combined(parts)))
     tallies.make_hour(parts)
     return len(made)
 
 
-def _combined(parts: Iterable[Part]) -> dict[tuple[Any, ...], Rollup]:
-    sums: dict[tuple[Any, ...], tuple[int, ...]] = {}
-    histograms: dict[tuple[Any, ...], dict[str, int]] = {}
+def _combined(parts: Iterable[Part]) -> Rows:
+    rows: Rows = {}
     for part in parts:
         like = part.like
-        key = (
+        place = (
             like.hour, like.member_id, like.key_id, like.account_id, like.team_id, like.model,
             like.client, like.outcome,
         )  # fmt: skip
-        sums[key] = added(sums[key], part.sums) if key in sums else part.sums
-        histograms[key] = merge(histograms.get(key, {}), part.histogram)
-    return {
-        key: Rollup(
-            **dict(zip(COMBINATION, key, strict=True)),
-            **dict(zip(SUMS, bounded(sums[key]), strict=True)),
-            first_token_histogram=histograms[key],
+        there = rows.get(place)
+        rows[place] = (
+            (part.sums, dict(part.histogram))
+            if there is None
+            else (added(there[0], part.sums), merge(there[1], part.histogram))
         )
-        for key in sums
-    }
-
-
-def _key(rollup: Rollup) -> tuple[Any, ...]:
-    return tuple(getattr(rollup, name) for name in COMBINATION)
-
-
-def _empty(like: Rollup) -> Rollup:
-    return Rollup(**{name: getattr(like, name) for name in COMBINATION}, first_token_histogram={})
-
-
-def _sum_into(total: Rollup, part: Rollup) -> None:
-    for name in SUMS:
-        setattr(total, name, min(MOST, getattr(total, name) + getattr(part, name)))
-    total.first_token_histogram = merge(total.first_token_histogram, part.first_token_histogram)
-
-
-def _store(parts: dict[tuple[Any, ...], Rollup]) -> None:
-    # Always in the same order, so that two processes wait for each other and never both ways.
-    wanted = [parts[key] for key in sorted(parts)]
-    Rollup.objects.bulk_create([_empty(part) for part in wanted], ignore_conflicts=True)
-    rows = Rollup.objects.select_for_update().filter(
-        hour__in={part.hour for part in wanted},
-        key_id__in={part.key_id for part in wanted},
-        model__in={part.model for part in wanted},
-    )
-    changed = []
-    for row in rows.order_by("pk"):
-        part = parts.get(_key(row))
-        if part is not None:
-            _sum_into(row, part)
-            changed.append(row)
-    _update(changed)
-
-
-def _update(rows: list[Rollup]) -> None:
-    # `bulk_update` builds one expression per cell, which costs ten times the statements themselves
-    # and, in the gateway's process, the time of its streams.
-    columns = fields_of(Rollup)
-    fields = [columns[name] for name in (*SUMS, "first_token_histogram")]
-    quote = connection.ops.quote_name
-    sets = ", ".join(f"{quote(field.column)} = %s" for field in fields)
-    statement = f"UPDATE {quote(Rollup._meta.db_table)} SET {sets} WHERE {quote('id')} = %s"  # noqa: S608
-    with connection.cursor() as cursor:
-        cursor.executemany(
-            statement,
-            [
-                (*(f.get_db_prep_save(getattr(row, f.attname), connection) for f in fields), row.pk)
-                for row in rows
-            ],
-        )
+    return rows
 
 
 __all__ = [

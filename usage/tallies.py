@@ -6,14 +6,15 @@ A page of thirty days, or the budgets of a month, read a few thousand tallies in
 
 from collections.abc import Iterable, Iterator
 from datetime import datetime, timedelta
-from typing import Any, Final
+from typing import Final
 
-from django.db import connection
 from django.db.models import Sum
 
+from usage import sum_rows
 from usage.histograms import merge
-from usage.models import Rollup, Tally, UsageRecord, fields_of
-from usage.parts import SUMS, Likeness, Part, added, bounded, parts_of
+from usage.models import Rollup, Tally, UsageRecord
+from usage.parts import SUMS, Likeness, Part, added, parts_of
+from usage.sum_rows import Rows, models_of
 
 Kind = Tally.Kind
 HOUR: Final[str] = Tally.Span.HOUR.value
@@ -27,9 +28,6 @@ WITH_HISTOGRAM: Final = frozenset(
 # Keys are many, each in few records an hour: their hours would be as many as the rollups.
 DAYS_ONLY: Final = frozenset((Kind.KEY.value,))
 BATCH: Final = 500
-
-Place = tuple[str, str, datetime, int, str, str, str]
-Rows = dict[Place, tuple[tuple[int, ...], dict[str, int]]]
 
 
 def things_of(like: Likeness) -> Iterator[tuple[str, int, str, str]]:
@@ -71,86 +69,15 @@ def rows_of(parts: Iterable[Part], *, spans: tuple[str, ...] = (HOUR, DAY)) -> R
     return rows
 
 
-def models_of(rows: Rows, model: Any = Tally) -> list[Any]:
-    return [
-        model(
-            **dict(zip(PLACE, place, strict=True)),
-            **dict(zip(SUMS, bounded(sums), strict=True)),
-            first_token_histogram=histogram,
-        )
-        for place, (sums, histogram) in rows.items()
-    ]
-
-
 def add(parts: Iterable[Part]) -> None:
     """Add new records' parts. In the transaction that inserts the records."""
     rows = rows_of(parts)
-    # Always in the same order, so that two processes wait for each other and never both ways.
-    places = sorted(rows)
-    columns = fields_of(Tally)
-    quote = connection.ops.quote_name
-    table = quote(Tally._meta.db_table)
-    least = (
-        "min(%d, {old} + {new})" if connection.vendor == "sqlite" else "LEAST(%d, {old} + {new})"
-    )
-    adds = ", ".join(
-        f"{quote(name)} = "
-        + (least % _most_of(columns[name])).format(
-            old=_wide(f"{table}.{quote(name)}"), new=f"excluded.{quote(name)}"
-        )
-        for name in SUMS
-    )
-    names = (*PLACE, *SUMS, "first_token_histogram")
-    head = ", ".join(quote(columns[name].column) for name in names)
-    statement = (
-        f"INSERT INTO {table} ({head}) VALUES ({', '.join(['%s'] * len(names))}) "  # noqa: S608
-        f"ON CONFLICT ({', '.join(quote(name) for name in PLACE)}) DO UPDATE SET {adds}"
-    )
-    begins = {at: columns["begin"].get_db_prep_save(at, connection) for _s, _k, at, *_ in places}
-    nothing = columns["first_token_histogram"].get_db_prep_save({}, connection)
-    with connection.cursor() as cursor:
-        cursor.executemany(
-            statement,
-            [
-                (*place[:2], begins[place[2]], *place[3:], *bounded(rows[place][0]), nothing)
-                for place in places
-            ],
-        )
-    # These rows are locked by now: nobody else reads a histogram between reading and writing it.
-    _add_histograms({place: found for place in places if (found := rows[place][1])})
-
-
-def _most_of(field: Any) -> int:
-    return int(connection.ops.integer_field_range(field.get_internal_type())[1] or 2**63 - 1)
-
-
-def _wide(column: str) -> str:
-    # SQLite counts on in floats, PostgreSQL refuses what is beyond 64 bits.
-    return column if connection.vendor == "sqlite" else f"{column}::numeric"
-
-
-def _add_histograms(histograms: dict[Place, dict[str, int]]) -> None:
-    if not histograms:
-        return
-    found = Tally.objects.filter(
-        span=HOUR,
-        kind__in={place[1] for place in histograms},
-        begin__in={place[2] for place in histograms},
-    )
-    field = fields_of(Tally)["first_token_histogram"]
-    changed: list[tuple[int, Any]] = []
-    for pk, histogram, *place in found.values_list("pk", "first_token_histogram", *PLACE):
-        more = histograms.get(tuple(place))
-        if more is not None:
-            merged = merge(histogram, more)
-            changed.append((pk, field.get_db_prep_save(merged, connection)))
-    quote = connection.ops.quote_name
-    with connection.cursor() as cursor:
-        cursor.executemany(
-            f"UPDATE {quote(Tally._meta.db_table)} SET {quote(field.column)} = %s "  # noqa: S608
-            f"WHERE {quote('id')} = %s",
-            [(histogram, pk) for pk, histogram in changed],
-        )
+    near = {
+        "span": [HOUR],
+        "kind": sorted(WITH_HISTOGRAM),
+        "begin": {place[2] for place in rows if place[0] == HOUR},
+    }
+    sum_rows.add(Tally, PLACE, rows, near)
 
 
 # Made anew
@@ -161,7 +88,9 @@ def forget_hour(hour: datetime) -> None:
 
 
 def make_hour(parts: Iterable[Part]) -> None:
-    Tally.objects.bulk_create(models_of(rows_of(parts, spans=(HOUR,))), batch_size=BATCH)
+    Tally.objects.bulk_create(
+        models_of(Tally, PLACE, rows_of(parts, spans=(HOUR,))), batch_size=BATCH
+    )
 
 
 def rebuild_day(day: datetime) -> int:
@@ -182,7 +111,7 @@ def rebuild_day(day: datetime) -> int:
         for row in hours.order_by().values(*by).annotate(**{f"sum_{n}": Sum(n) for n in SUMS})
     }
     rows |= _keys_of(day)
-    Tally.objects.bulk_create(models_of(rows), batch_size=BATCH)
+    Tally.objects.bulk_create(models_of(Tally, PLACE, rows), batch_size=BATCH)
     return len(rows)
 
 

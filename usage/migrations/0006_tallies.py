@@ -6,7 +6,7 @@ from typing import Any
 
 from django.db import migrations, models
 
-from usage import parts, tallies
+from usage import parts, sum_rows, tallies
 
 
 DAY = timedelta(days=1)
@@ -21,7 +21,7 @@ def fill(apps: Any, schema_editor: Any) -> None:
     day = first
     while day is not None and day <= last:
         rows = tallies.rows_of(_parts(records, rollups, day, kept_from))
-        tally.objects.bulk_create(tallies.models_of(rows, tally), batch_size=500)
+        tally.objects.bulk_create(sum_rows.models_of(tally, tallies.PLACE, rows), batch_size=500)
         day += DAY
 
 
