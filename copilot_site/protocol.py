@@ -8,6 +8,8 @@ uploads in pieces, requests in a pipeline) goes uvicorn's way, through the same 
 """
 
 import asyncio
+from collections import deque
+from collections.abc import Callable
 from typing import Any
 
 from django.http import HttpResponse, StreamingHttpResponse
@@ -26,6 +28,8 @@ from proxy.streaming import RelayedStream, Stream
 
 # Above this uvicorn's way is taken: there the limit on a body is seen to.
 MAX_SHORT_BYTES = 64 * 1024 * 1024
+# What takes longer to read than everything else of a request together.
+LARGE_BYTES = 64 * 1024
 SLOW = ("transfer-encoding", "content-encoding", "expect", "upgrade")
 
 
@@ -180,6 +184,31 @@ class GatewayProtocol(PatientProtocol):
             self._rest_check = self.loop.call_later(left_s, self._check_rest)
 
 
+class Turnstile:
+    """Large bodies begin one in each turn of the event loop: streams wait for one of them at most.
+
+    Eight that have arrived together would be read one after the other before anybody looks at what
+    else has come.
+    """
+
+    def __init__(self) -> None:
+        self._waiting: deque[Callable[[], None]] = deque()
+
+    def enter(self, loop: asyncio.AbstractEventLoop, begin: Callable[[], None]) -> None:
+        self._waiting.append(begin)
+        if len(self._waiting) == 1:
+            loop.call_soon(self._let_in, loop)
+
+    def _let_in(self, loop: asyncio.AbstractEventLoop) -> None:
+        begin = self._waiting.popleft()
+        if self._waiting:
+            loop.call_soon(self._let_in, loop)
+        begin()
+
+
+turnstile = Turnstile()
+
+
 class Turn:
     """One request on the short way, and its answer. Uvicorn takes it for its own cycle."""
 
@@ -220,9 +249,16 @@ class Turn:
         request = LeanRequest.short(
             head.url.decode("ascii"), head.headers, body, protocol.client, head.raw_headers
         )
-        task = protocol.loop.create_task(self._serve(request))
-        self._task = task
-        protocol.tasks.add(task)
+        if len(body) < LARGE_BYTES:
+            self._begin_serving(request)
+        else:
+            turnstile.enter(protocol.loop, lambda: self._begin_serving(request))
+
+    def _begin_serving(self, request: LeanRequest) -> None:
+        if self.disconnected:
+            return
+        self._task = self._protocol.loop.create_task(self._serve(request))
+        self._protocol.tasks.add(self._task)
 
     async def _serve(self, request: LeanRequest) -> None:
         response: HttpResponseBase | None = None
