@@ -269,6 +269,10 @@ class Journal:
                 record.finished_at = record.started_at
                 record.status = None
                 record.usage_estimated = True
+                if record.estimated_nano_aiu:
+                    # It went up and is charged; nobody knows for how much of an answer.
+                    record.nano_aiu = record.estimated_nano_aiu
+                    record.cost_source = "estimated"
                 ends[exchange_id] = record
         return [record for record in ends.values() if is_stored(record)]
 

@@ -77,6 +77,20 @@ def test_p01_a_killed_process_leaves_every_exchange_once(journal_dir: Path) -> N
     assert open_.usage_estimated
 
 
+def test_p01_v02_what_was_cut_off_costs_what_it_was_expected_to(
+    journal_dir: Path, make_record: MakeRecord
+) -> None:
+    begun = {"nano_aiu": 0, "cost_source": "none"}
+    priced, unpriced = make_record(estimated_nano_aiu=7_000, **begun), make_record(**begun)
+    dead_journal(journal_dir, line("b", priced) + line("b", unpriced))
+
+    records = {r.id: r for r in Journal(journal_dir).replay_dead()}
+
+    found = records[priced.id]
+    assert (found.nano_aiu, found.cost_source, found.usage_estimated) == (7_000, "estimated", True)
+    assert (records[unpriced.id].nano_aiu, records[unpriced.id].cost_source) == (0, "none")
+
+
 def test_a_replayed_journal_goes_only_when_told(journal_dir: Path) -> None:
     killed_process(journal_dir)
     journal = Journal(journal_dir)
