@@ -4,15 +4,18 @@ import json
 import os
 import random
 import resource
+import shutil
 import signal
 import socket
 import sqlite3
+import subprocess
 import time
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager, suppress
 
 import httpx
+import pytest
 
 from simulator.testing import SimulatorThread
 from tests.conftest import Gateway
@@ -175,6 +178,40 @@ def test_p04_on_a_full_disk_requests_go_on_and_their_records_come_when_there_is_
     assert rollup_requests(solo) == len(solo.records())
     assert solo.text.count("journal cannot be written") == 1
     assert "Traceback" not in solo.text
+
+
+@contextmanager
+def unwritable_database(gateway: Gateway) -> Iterator[None]:
+    """Nobody may write to the database, not even root through a file that is open."""
+    files = [str(path) for path in gateway.data_dir.glob("gateway.sqlite3*")]
+    change = shutil.which("chattr")
+    if change is None:
+        pytest.skip("chattr is not installed")
+    try:
+        if subprocess.run([change, "+i", *files], check=False).returncode:
+            pytest.skip("files cannot be made immutable here")
+        yield
+    finally:
+        subprocess.run([change, "-i", *files], check=False)
+
+
+def test_p04_a_solo_database_that_may_only_be_read_delays_records_and_loses_none(
+    solo: Gateway, simulator: SimulatorThread
+) -> None:
+    before = ids(solo)
+    solo.output.clear()
+    with unwritable_database(solo), solo.client() as client:
+        for path, body in KINDS * 2:
+            assert client.post(path, json=body).status_code == 200
+        assert client.get("/healthz").status_code == 200
+        assert solo.wait_for(lambda: "usage records wait for the database" in solo.text)
+        assert new_records(solo, before) == []
+    count = 2 * len(KINDS)
+    found = solo.wait_for(lambda: len(rows := new_records(solo, before)) >= count and rows, 30)
+    assert found
+    assert len(found) == count
+    assert {r["outcome"] for r in found} == {"completed"}
+    assert rollup_requests(solo) == len(solo.records())
 
 
 def test_p04_in_strict_mode_a_journal_that_cannot_be_written_refuses_honestly(
