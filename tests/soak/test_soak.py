@@ -22,7 +22,7 @@ SOAK_S = float(os.environ.get("SOAK_S", "20"))
 FACTOR = 1.0 if SOAK_S >= 600 else 10.0
 KILL_EVERY_S = 20.0 if SOAK_S >= 600 else 6.0
 # A seat of the organisation's, whose credits last for half an hour of this.
-ENDLESS = "ghu_acme-bot"
+ENDLESS = "ghu_mona"
 SUMS = ("input_tokens", "output_tokens", "cache_read_tokens", "nano_aiu")
 
 
