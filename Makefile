@@ -3,6 +3,8 @@ PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
 JOBS ?= 4
+# A file's gateways serve all its tests; tests/conftest.py says which files begin.
+SPREAD := --dist loadfile --no-loadscope-reorder
 
 .DEFAULT_GOAL := help
 .PHONY: audit fuzz soak week bench help install install-dev start demo test test-slow test-clients check style types imports lock browser clean
@@ -51,13 +53,13 @@ demo: install
 	@$(BIN)/python manage.py demo $(ARGS)
 
 test: install-dev types imports
-	$(BIN)/python -m pytest -n $(JOBS) --dist loadfile -m "not slow and not team" $(ARGS)
+	$(BIN)/python -m pytest -n $(JOBS) $(SPREAD) -m "not slow and not team" $(ARGS)
 
 # Several processes on PostgreSQL and Redis, faults of processes, nginx, kills under load. Each of these
 # tests has gateways and servers of its own: more than two at once only wait for each other.
 test-slow: JOBS := 2
 test-slow: install-dev
-	$(BIN)/python -m pytest -n $(JOBS) --dist loadfile -m "slow or team" $(ARGS)
+	$(BIN)/python -m pytest -n $(JOBS) $(SPREAD) -m "slow or team" $(ARGS)
 
 # Claude Code, Codex, Gemini CLI, opencode and the libraries, in .venv-clients and node_modules.
 test-clients: install-dev
