@@ -70,6 +70,9 @@ class Translation:
     def usage(self) -> Usage | None:
         return self._decoder.usage
 
+    def passes(self, chunk: bytes) -> int:
+        return 0
+
     def feed(self, frame: Frame) -> bytes:
         return self._pass(self._decoder.feed(frame))
 

@@ -51,6 +51,7 @@ class Pipe(Protocol):
     @property
     def failure(self) -> GatewayError | None: ...
 
+    def passes(self, chunk: bytes) -> int: ...
     def feed(self, frame: Frame) -> bytes: ...
     def end(self) -> bytes: ...
     def fail(self, error: GatewayError) -> bytes: ...
@@ -200,6 +201,11 @@ class Stream:
     def _pass(self, chunk: bytes) -> None:
         pipe = self._pipe
         assert pipe is not None
+        if chunk and self._parser.is_at_event and (count := pipe.passes(chunk)):
+            # No reasoning and no call of a tool stands in them, which is what `watch` looks for.
+            self.pieces += count
+            self._send(chunk)
+            return
         frames = self._parser.feed(chunk) if chunk else self._parser.close()
         self.pieces += len(frames)
         if self._watch is not None:

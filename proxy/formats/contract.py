@@ -105,6 +105,13 @@ class Tap(Protocol):
     stop_reason: str | None
     failure: GatewayError | None
 
+    def passes(self, chunk: bytes) -> int:
+        """How many events `chunk` is made of, where all may pass unread; else 0.
+
+        It begins and ends with an event of its own.
+        """
+        ...
+
     def feed(self, frame: Frame) -> bytes: ...
 
     def end(self) -> bytes: ...

@@ -10,6 +10,7 @@ from msgspec import Struct
 from proxy.errors import UpstreamFailed
 
 MAX_EVENT_BYTES = 8 * 1024 * 1024
+_BOM = b"\xef\xbb\xbf"
 _SMALL_BYTES = 64 * 1024
 
 
@@ -36,6 +37,9 @@ class Parser:
 
     def feed(self, chunk: bytes) -> list[Frame]:
         """The frames that `chunk` completes. Raises `UpstreamFailed` past the size limit."""
+        if self._first and not self._buffer and len(chunk) >= len(_BOM):
+            self._first = False
+            chunk = chunk.removeprefix(_BOM)
         if not self._first and b"\n\n" in chunk and self._is_between_events(chunk):
             return self._whole_events(chunk)
         if self._skip_lf:
@@ -56,6 +60,13 @@ class Parser:
         if self._size + len(self._buffer) > self._limit:
             raise UpstreamFailed("The upstream sent an event larger than the gateway accepts.")
         return frames
+
+    @property
+    def is_at_event(self) -> bool:
+        """Whether nothing is held back: what comes next begins an event."""
+        return not (
+            self._first or self._buffer or self._data or self._event is not None or self._skip_lf
+        )
 
     def _is_between_events(self, chunk: bytes) -> bool:
         """Whether only the beginning of an event, if anything, is held back, and that a small one."""
@@ -107,7 +118,7 @@ class Parser:
     def _line(self, line: bytes, frames: list[Frame]) -> None:
         if self._first:
             self._first = False
-            line = line.removeprefix(b"\xef\xbb\xbf")
+            line = line.removeprefix(_BOM)
         if not line:
             if self._data:
                 frames.append(Frame(self._event, b"\n".join(self._data)))

@@ -52,9 +52,11 @@ class Mould:
     A pattern of its own for each stream would cost 20 us and 4 kB of it.
     """
 
-    __slots__ = ("_after", "_before", "_from", "_least", "_to")
+    __slots__ = ("_after", "_before", "_event_after", "_event_before", "_from", "_least", "_to")
 
     def __init__(self, before: bytes, after: bytes) -> None:
+        self._event_before = b"data: " + before
+        self._event_after = after + b"\n\n"
         self._before = before
         self._after = after
         self._from = len(before)
@@ -68,6 +70,15 @@ class Mould:
             and data.endswith(self._after)
             and _NOT_PLAIN.search(data, self._from, len(data) + self._to) is None
         )
+
+    def count(self, chunk: bytes) -> int:
+        """How many events `chunk` is made of, if all of them fit; else 0."""
+        head, *events = chunk.split(self._event_before)
+        after, cut = self._event_after, -len(self._event_after)
+        texts = [event[:cut] for event in events if event.endswith(after)]
+        if head or len(texts) < len(events) or _NOT_PLAIN.search(b"".join(texts)) is not None:
+            return 0
+        return len(events)
 
 
 class ChatTap:
@@ -102,6 +113,12 @@ class ChatTap:
         self._usage_chunk: Body = {}
 
     # The doors
+
+    def passes(self, chunk: bytes) -> int:
+        mould = self._mould
+        if mould is None or self._ended or self._done_choices or as_utf8(chunk) is not chunk:
+            return 0
+        return mould.count(chunk)
 
     def feed(self, frame: Frame) -> bytes:
         """Raises `UpstreamFailed` for what is no JSON or no chunk."""

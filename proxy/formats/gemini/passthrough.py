@@ -24,6 +24,9 @@ class Tap:
         self.stop_reason: str | None = None
         self.failure: GatewayError | None = None
 
+    def passes(self, chunk: bytes) -> int:
+        return 0
+
     def feed(self, frame: Frame) -> bytes:
         payload = load(frame)
         if payload is None or self._ended:

@@ -7,7 +7,7 @@ from proxy.errors import ContextOverflow, GatewayError, RateLimited, UpstreamFai
 from proxy.formats import chat_completions as chat
 from proxy.formats.canonical import Usage
 from proxy.formats.contract import Answer
-from proxy.formats.sse import Frame
+from proxy.formats.sse import Frame, Parser
 from tests.formats.chat_completions.chat_golden import (
     ANSWER,
     ASKING,
@@ -272,3 +272,57 @@ def test_a_body_that_is_no_answer_is_an_error(body, kind, status):
     with pytest.raises(kind) as caught:
         chat.repair_body(body, ANSWER)
     assert caught.value.status == status
+
+
+def event(data: bytes) -> bytes:
+    return b"data: " + data + b"\n\n"
+
+
+def test_pieces_of_text_pass_unread_as_they_would_read() -> None:
+    """What `passes` lets through is what `feed` would give for each event of it."""
+    frames = stream("clean-text.sse")
+    text = orjson.loads(frames[1].data)["choices"][0]["delta"]["content"]
+    before, _, after = frames[1].data.partition(orjson.dumps(text))
+    plain = [before + orjson.dumps(each) + after for each in ("a", " b c", "名", "", "x" * 5000)]
+    odd = [
+        before + b'"\\n"' + after,
+        before + b'"\xff"' + after,
+        before + b'"a\nb"' + after,
+        before + b'"a" ' + after,
+        frames[-2].data,
+        b"[DONE]",
+    ]
+    chunks = [
+        *[event(each) for each in (*plain, *odd)],
+        b"".join(map(event, plain)),
+        b"".join(map(event, [*plain, odd[0]])),
+        event(plain[0])[:-1],
+        event(plain[0]) + event(plain[1])[:-9],
+        b": comment\n\n" + event(plain[0]),
+        b"event: x\n" + event(plain[0]),
+        b"",
+    ]
+    passed = []
+    for chunk in chunks:
+        tap, reader = chat.tap(ASKING), chat.tap(ASKING)
+        for each in (tap, reader):
+            each.feed(frames[0])
+            each.feed(frames[1])
+        count = tap.passes(chunk)
+        passed.append(count)
+        if count:
+            assert b"".join(map(reader.feed, Parser().feed(chunk))) == chunk
+            assert count == chunk.count(b"\n\n")
+    assert passed[: len(plain)] == [1] * len(plain)
+    assert not any(passed[len(plain) : len(plain) + len(odd)])
+    assert passed[len(plain) + len(odd)] == len(plain)
+    assert not any(passed[len(plain) + len(odd) + 1 :])
+
+
+def test_nothing_passes_unread_before_a_piece_is_known_or_after_the_end() -> None:
+    frames = stream("clean-text.sse")
+    tap = chat.tap(ASKING)
+    assert not tap.passes(event(frames[1].data))
+    for each in frames:
+        tap.feed(each)
+    assert not tap.passes(event(frames[1].data))
