@@ -21,8 +21,8 @@ from proxy.formats import FORMATS
 from proxy.formats.canonical import Event, Failure, Start, Stop, Usage, UsageReport
 from proxy.formats.chat_completions import ordinary
 from proxy.formats.chat_completions.wire import asks_for_several
-from proxy.formats.contract import Answer, Decoder, Encoder, Format, Voice
-from proxy.formats.sse import Frame, Parser
+from proxy.formats.contract import NONE_PASSED, Answer, Decoder, Encoder, Format, Passed, Voice
+from proxy.formats.sse import Frame, Parser, split_events
 from proxy.lean_response import LeanResponse
 from proxy.streaming import AFTER_END_S, AnswerStream, Pipe, RelayedStream, Stream, outcome_of
 from proxy.upstream.client import UpstreamResponse
@@ -39,6 +39,8 @@ __all__ = [
 ]
 # Where a body has its conversation, by the formats' names for it.
 HISTORY = frozenset({"messages", "input", "contents"})
+# So many are looked at before the answer begins: a refusal among them is an error with its status.
+FIRST_EVENTS = 4
 # How long a whole answer may take.
 WHOLE_S = 900.0
 
@@ -70,8 +72,8 @@ class Translation:
     def usage(self) -> Usage | None:
         return self._decoder.usage
 
-    def passes(self, chunk: bytes) -> int:
-        return 0
+    def passes(self, chunk: bytes) -> Passed:
+        return NONE_PASSED
 
     def feed(self, frame: Frame) -> bytes:
         return self._pass(self._decoder.feed(frame))
@@ -140,7 +142,7 @@ class Relay:
         if not self.exchange.stream:
             return await self._plain()
         pipe, parser = self._pipe(), Parser()
-        first, is_whole = await self._first(pipe, parser)
+        first, rest, is_whole = await self._first(pipe, parser)
         self._let_go_of_history()
         stream = Stream(
             self.exchange,
@@ -148,6 +150,7 @@ class Relay:
             None if is_whole else pipe,
             parser,
             first,
+            rest,
             pieces=self.pieces,
             keepalive=self.source.KEEPALIVE,
             watch=self.watch,
@@ -178,27 +181,33 @@ class Relay:
                 self.watch(frame.data)
         return frames
 
-    async def _first(self, pipe: Pipe, parser: Parser) -> tuple[bytes, bool]:
-        """Read until there is something to send; whether that is all. Raises when there is nothing."""
+    async def _first(self, pipe: Pipe, parser: Parser) -> tuple[bytes, bytes, bool]:
+        """Read until there is something to send: that, what came behind it, and whether it is all.
+
+        Raises when there is nothing.
+        """
         seen = 0
+        rest = b""
         while True:
-            chunk = await self.upstream.receive()
+            chunk = rest or await self.upstream.receive()
             assert chunk is not None
+            rest = b""
             if not chunk:
                 out = b"".join(pipe.feed(frame) for frame in parser.close())
                 if not out and not pipe.finished:
                     raise UpstreamFailed("The upstream's answer is empty or not an event stream.")
             else:
                 if not seen and chunk.lstrip()[:1] == b"{":
-                    return await self._whole_body_as_stream(chunk), True
+                    return await self._whole_body_as_stream(chunk), b"", True
                 seen += len(chunk)
+                chunk, rest = split_events(chunk, FIRST_EVENTS)
                 out = b"".join(pipe.feed(frame) for frame in self._frames(parser.feed(chunk)))
             if pipe.failure is not None:
                 raise presented(pipe.failure)
             if out or not chunk:
                 self.upstream.expect_silence(settings.GATEWAY_IDLE_TIMEOUT_S)
                 self.exchange.first_token()
-                return out, False
+                return out, rest, False
 
     async def _whole_body_as_stream(self, beginning: bytes) -> bytes:
         """The upstream answered a stream with one JSON body: say it as a stream."""

@@ -19,6 +19,7 @@ from django.http.response import ResponseHeaders
 from proxy.errors import GatewayError, ShuttingDown, UpstreamFailed, UpstreamTimedOut
 from proxy.exchange import Exchange
 from proxy.formats.canonical import Usage
+from proxy.formats.contract import Passed
 from proxy.formats.sse import Frame, Parser
 from proxy.lean_response import plain
 from proxy.upstream.client import UpstreamResponse
@@ -51,7 +52,7 @@ class Pipe(Protocol):
     @property
     def failure(self) -> GatewayError | None: ...
 
-    def passes(self, chunk: bytes) -> int: ...
+    def passes(self, chunk: bytes) -> Passed: ...
     def feed(self, frame: Frame) -> bytes: ...
     def end(self) -> bytes: ...
     def fail(self, error: GatewayError) -> bytes: ...
@@ -86,6 +87,7 @@ class Stream:
         "_pipe",
         "_quiet_since",
         "_ready",
+        "_rest",
         "_seen",
         "_sent",
         "_upstream",
@@ -100,6 +102,7 @@ class Stream:
         pipe: Pipe | None,
         parser: Parser,
         ready: bytes,
+        rest: bytes = b"",
         *,
         pieces: int,
         keepalive: bytes,
@@ -108,6 +111,7 @@ class Stream:
     ) -> None:
         """`ready` is what can be sent at once; without a `pipe` it is the whole answer.
 
+        `rest` came from the upstream together with what is ready.
         `on_end` accounts for what was used.
         """
         self._exchange = exchange
@@ -115,6 +119,7 @@ class Stream:
         self._pipe = pipe
         self._parser = parser
         self._ready = ready
+        self._rest = rest
         self.pieces = pieces
         self._keepalive = keepalive
         self._watch = watch
@@ -143,6 +148,9 @@ class Stream:
             return
         _look_after(self)
         self._upstream.listen(self._told)
+        rest, self._rest = self._rest, b""
+        if rest:
+            self._arrived(rest)
         self._told()
 
     def hold_back(self, wanted: bool) -> None:
@@ -175,11 +183,14 @@ class Stream:
                 return
             if chunk is None:
                 return
-            self._arrivals += 1
-            try:
-                self._pass(chunk)
-            except Exception as error:  # noqa: BLE001 - `_broke` logs what it does not know
-                self._broke(error)
+            self._arrived(chunk)
+
+    def _arrived(self, chunk: bytes) -> None:
+        self._arrivals += 1
+        try:
+            self._pass(chunk)
+        except Exception as error:  # noqa: BLE001 - `_broke` logs what it does not know
+            self._broke(error)
 
     def _end_quietly(self) -> None:
         try:
@@ -201,11 +212,15 @@ class Stream:
     def _pass(self, chunk: bytes) -> None:
         pipe = self._pipe
         assert pipe is not None
-        if chunk and self._parser.is_at_event and (count := pipe.passes(chunk)):
+        if chunk and self._parser.is_at_event:
             # No reasoning and no call of a tool stands in them, which is what `watch` looks for.
-            self.pieces += count
-            self._send(chunk)
-            return
+            passed = pipe.passes(chunk)
+            if passed.events:
+                self.pieces += passed.events
+                self._send(chunk[: passed.size])
+                chunk = chunk[passed.size :]
+                if not chunk:
+                    return
         frames = self._parser.feed(chunk) if chunk else self._parser.close()
         self.pieces += len(frames)
         if self._watch is not None:

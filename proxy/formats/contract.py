@@ -3,7 +3,7 @@
 A format is a module (or package) with these names at its top; `proxy.formats.FORMATS` holds them.
 """
 
-from typing import Any, Literal, Protocol
+from typing import Any, Final, Literal, NamedTuple, Protocol
 
 from msgspec import Struct, field
 
@@ -92,6 +92,16 @@ class Encoder(Protocol):
         ...
 
 
+class Passed(NamedTuple):
+    """So many events, of so many bytes together, need not be read."""
+
+    events: int
+    size: int
+
+
+NONE_PASSED: Final = Passed(0, 0)
+
+
 class Tap(Protocol):
     """Passthrough: frames in, the same format out, repaired where a client would stumble.
 
@@ -105,11 +115,8 @@ class Tap(Protocol):
     stop_reason: str | None
     failure: GatewayError | None
 
-    def passes(self, chunk: bytes) -> int:
-        """How many events `chunk` is made of, where all may pass unread; else 0.
-
-        It begins and ends with an event of its own.
-        """
+    def passes(self, chunk: bytes) -> Passed:
+        """What at the head of `chunk`, which begins with an event, goes to the client as it is."""
         ...
 
     def feed(self, frame: Frame) -> bytes: ...

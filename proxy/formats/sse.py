@@ -136,6 +136,16 @@ class Parser:
             self._event = value
 
 
+def split_events(chunk: bytes, count: int) -> tuple[bytes, bytes]:
+    """The first `count` events of `chunk`, and what comes behind them."""
+    end = 0
+    for _ in range(count):
+        end = chunk.find(b"\n\n", end) + 2
+        if end < 2:
+            return chunk, b""
+    return chunk[:end], chunk[end:]
+
+
 def as_utf8(data: bytes) -> bytes:
     """`data` itself where it is valid; each broken part becomes U+FFFD."""
     if data.isascii():

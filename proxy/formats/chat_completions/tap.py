@@ -34,7 +34,7 @@ from proxy.formats.chat_completions.wire import (
     text_of,
     usage_body,
 )
-from proxy.formats.contract import Answer
+from proxy.formats.contract import NONE_PASSED, Answer, Passed
 from proxy.formats.sse import Frame, as_utf8
 
 Body = dict[str, Any]
@@ -71,14 +71,19 @@ class Mould:
             and _NOT_PLAIN.search(data, self._from, len(data) + self._to) is None
         )
 
-    def count(self, chunk: bytes) -> int:
-        """How many events `chunk` is made of, if all of them fit; else 0."""
+    def fitting(self, chunk: bytes) -> Passed:
+        """The events at the beginning of `chunk` that fit."""
         head, *events = chunk.split(self._event_before)
         after, cut = self._event_after, -len(self._event_after)
-        texts = [event[:cut] for event in events if event.endswith(after)]
-        if head or len(texts) < len(events) or _NOT_PLAIN.search(b"".join(texts)) is not None:
-            return 0
-        return len(events)
+        texts: list[bytes] = []
+        for event in events:
+            if not event.endswith(after):
+                break
+            texts.append(event[:cut])
+        text = b"".join(texts)
+        if head or not texts or _NOT_PLAIN.search(text) is not None:
+            return NONE_PASSED
+        return Passed(len(texts), len(text) + len(texts) * (len(self._event_before) - cut))
 
 
 class ChatTap:
@@ -114,11 +119,11 @@ class ChatTap:
 
     # The doors
 
-    def passes(self, chunk: bytes) -> int:
+    def passes(self, chunk: bytes) -> Passed:
         mould = self._mould
         if mould is None or self._ended or self._done_choices or as_utf8(chunk) is not chunk:
-            return 0
-        return mould.count(chunk)
+            return NONE_PASSED
+        return mould.fitting(chunk)
 
     def feed(self, frame: Frame) -> bytes:
         """Raises `UpstreamFailed` for what is no JSON or no chunk."""

@@ -4,7 +4,7 @@ import orjson
 
 from proxy.errors import GatewayError
 from proxy.formats.canonical import Failure, Start, Stop, Usage
-from proxy.formats.contract import Answer
+from proxy.formats.contract import NONE_PASSED, Answer, Passed
 from proxy.formats.gemini.decoding import Decoder, load
 from proxy.formats.gemini.encoding import Framing
 from proxy.formats.gemini.errors import error_body, failure_error
@@ -24,8 +24,8 @@ class Tap:
         self.stop_reason: str | None = None
         self.failure: GatewayError | None = None
 
-    def passes(self, chunk: bytes) -> int:
-        return 0
+    def passes(self, chunk: bytes) -> Passed:
+        return NONE_PASSED
 
     def feed(self, frame: Frame) -> bytes:
         payload = load(frame)

@@ -7,7 +7,7 @@ from typing import Any
 
 from proxy.errors import GatewayError, UpstreamFailed
 from proxy.formats.canonical import Usage
-from proxy.formats.contract import Answer
+from proxy.formats.contract import NONE_PASSED, Answer, Passed
 from proxy.formats.messages.decoding import load
 from proxy.formats.messages.encoding import PING, message_start
 from proxy.formats.messages.encoding import frame as rendered
@@ -88,8 +88,8 @@ class Tap:
         self._open: set[int] = set()
         self._seen: set[int] = set()
 
-    def passes(self, chunk: bytes) -> int:
-        return 0
+    def passes(self, chunk: bytes) -> Passed:
+        return NONE_PASSED
 
     def feed(self, frame: Frame) -> bytes:
         """The frame as it goes to the client. Raises `UpstreamFailed` for what is no JSON."""

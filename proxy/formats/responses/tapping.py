@@ -8,7 +8,7 @@ from typing import Any
 
 from proxy.errors import GatewayError
 from proxy.formats.canonical import Usage
-from proxy.formats.contract import Answer
+from proxy.formats.contract import NONE_PASSED, Answer, Passed
 from proxy.formats.responses.answers import (
     failure_of,
     nested_error,
@@ -69,8 +69,8 @@ class Tap:
         self._done: dict[int, dict[str, Any]] = {}
         self._sequence = 0
 
-    def passes(self, chunk: bytes) -> int:
-        return 0
+    def passes(self, chunk: bytes) -> Passed:
+        return NONE_PASSED
 
     def feed(self, frame: Frame) -> bytes:
         if self.finished or frame.data.startswith(b"[DONE]"):
