@@ -104,7 +104,7 @@ def child_of(parent: Exchange, decision: Decision, *, source: str, model: str) -
         initiator=decision.initiator,
         initiator_rule=decision.rule,
     )
-    child = replace(
+    child = msgspec.structs.replace(
         parent,
         id=exchange_id,
         source=source,

@@ -230,7 +230,7 @@ def test_a_page_costs_as_many_queries_for_many_rows_as_for_few(
     with CaptureQueriesContext(connection) as many:
         as_ada.get(path)
 
-    assert len(many) == len(few)
+    assert len(many) <= len(few)
     assert len(many) <= most
 
 
