@@ -37,11 +37,6 @@ OTHERS = (
     "/dashboard/approvals/", "/dashboard/privacy/",
 )  # fmt: skip
 REPORTS = ("model", "member", "key", "client", "account", "team", "cost_centre")
-MANAGEMENT = (
-    "/manage/v1/keys", "/manage/v1/keys?limit=500", "/manage/v1/members?limit=500",
-    "/manage/v1/accounts", "/manage/v1/usage/records?limit=500", "/manage/v1/usage/summary",
-    "/manage/v1/usage/report",
-)  # fmt: skip
 
 
 def pages() -> Iterator[str]:
