@@ -106,7 +106,7 @@ class GatewayHandler:
 
     async def respond(self, request: LeanRequest, known: View | None = None) -> HttpResponseBase:
         """The view's answer, or the error that it raised. The view is looked up unless it is `known`."""
-        if settings.GATEWAY_CORS_ORIGINS and "origin" in request.plain_headers:
+        if "origin" in request.plain_headers and settings.GATEWAY_CORS_ORIGINS:
             return await cross_origin.answer(request, lambda: self._respond(request, known))
         return await self._respond(request, known)
 

@@ -18,7 +18,7 @@ from django.http.response import HttpResponseBase
 from proxy.errors import GatewayError, UpstreamFailed, UpstreamTimedOut
 from proxy.exchange import Exchange
 from proxy.formats import FORMATS
-from proxy.formats.canonical import Event, Failure, Start, Stop, Usage, UsageReport
+from proxy.formats.canonical import Event, Failure, Start, Stop, TextDelta, Usage, UsageReport
 from proxy.formats.chat_completions import ordinary
 from proxy.formats.chat_completions.wire import asks_for_several
 from proxy.formats.contract import NONE_PASSED, Answer, Decoder, Encoder, Format, Passed, Voice
@@ -85,6 +85,8 @@ class Translation:
         return self._encoder.fail(error)
 
     def _pass(self, events: list[Event]) -> bytes:
+        if len(events) == 1 and type(events[0]) is TextDelta:
+            return self._encoder.encode(events)
         for event in events:
             match event:
                 case Start():

@@ -34,6 +34,7 @@ from proxy.formats.chat_completions.failures import (
     find_failure,
     is_filtered,
 )
+from proxy.formats.chat_completions.moulds import Mould, mould_of
 from proxy.formats.chat_completions.wire import (
     REASONING_FIELDS,
     load_object,
@@ -71,6 +72,17 @@ class _Call:
             return False
 
 
+def _is_text(events: list[Event], chunk: Body) -> bool:
+    """Whether a piece of text is all that a chunk says, now and whenever its like comes again."""
+    return (
+        len(events) == 1
+        and type(events[0]) is TextDelta
+        and events[0].logprobs is None
+        and chunk.get("usage") is None
+        and "copilot_usage" not in chunk
+    )
+
+
 class ChatDecoder:
     """Frames in, events out. The canonical order allows one open block at a time: what comes
     interleaved waits until the open call is whole.
@@ -98,6 +110,7 @@ class ChatDecoder:
         self._last_opaque: str | None = None
         self._reason: str | None = None
         self._done_choices: set[int] = set()
+        self._mould: Mould | None = None
 
     # The doors
 
@@ -105,12 +118,21 @@ class ChatDecoder:
         """Events of one frame. Raises `UpstreamFailed` for what is no JSON or no such event."""
         if self._ended:
             return []
-        data = frame.data.strip()
+        data = frame.data
+        if self._mould is not None and self._open == "text" and not self._done_choices:
+            text = self._mould.text_in(data)
+            if text is not None:
+                return [TextDelta(self._index, text)] if text else []
+        data = data.strip()
         if data == b"[DONE]":
             return self._end() if self._answered else self._fail(self._why_nothing())
         if not data:
             return []
-        return self._chunk(load_object(data))
+        chunk = load_object(data)
+        events = self._chunk(chunk)
+        if self._mould is None and _is_text(events, chunk):
+            self._mould = mould_of(data, chunk)
+        return events
 
     def close(self) -> list[Event]:
         """The end of the bytes: closes a finished answer; one that was cut gets no ending."""

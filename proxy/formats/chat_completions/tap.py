@@ -4,7 +4,6 @@ Unknown fields stay. Ordinary text chunks pass as the bytes they are.
 Source: docs/upstream.md#chat-completions, docs/clients.md.
 """
 
-import re
 from typing import Any
 
 import orjson
@@ -20,6 +19,7 @@ from proxy.formats.chat_completions.failures import (
     find_failure,
     is_filtered,
 )
+from proxy.formats.chat_completions.moulds import Mould, mould_of
 from proxy.formats.chat_completions.tap_calls import Calls
 from proxy.formats.chat_completions.wire import (
     DONE,
@@ -38,52 +38,10 @@ from proxy.formats.contract import NONE_PASSED, Answer, Passed
 from proxy.formats.sse import Frame, as_utf8
 
 Body = dict[str, Any]
-# What does not stand for itself between the quotes of a JSON string.
-_NOT_PLAIN = re.compile(rb'["\\\x00-\x1f]')
 _OBJECT = "chat.completion.chunk"
 _TEXT_FIELDS = frozenset(("content", "refusal", "reasoning_opaque", *REASONING_FIELDS))
 # Fields that are ours to place: the rest of a chunk stays as it is.
 _OURS = ("choices", "usage", "id", "object", "created", "model", "error", "copilot_errors")
-
-
-class Mould:
-    """What stands before and after the text of an ordinary chunk.
-
-    A pattern of its own for each stream would cost 20 us and 4 kB of it.
-    """
-
-    __slots__ = ("_after", "_before", "_event_after", "_event_before", "_from", "_least", "_to")
-
-    def __init__(self, before: bytes, after: bytes) -> None:
-        self._event_before = b"data: " + before
-        self._event_after = after + b"\n\n"
-        self._before = before
-        self._after = after
-        self._from = len(before)
-        self._to = -len(after)
-        self._least = len(before) + len(after)
-
-    def fits(self, data: bytes) -> bool:
-        return (
-            len(data) >= self._least
-            and data.startswith(self._before)
-            and data.endswith(self._after)
-            and _NOT_PLAIN.search(data, self._from, len(data) + self._to) is None
-        )
-
-    def fitting(self, chunk: bytes) -> Passed:
-        """The events at the beginning of `chunk` that fit."""
-        head, *events = chunk.split(self._event_before)
-        after, cut = self._event_after, -len(self._event_after)
-        texts: list[bytes] = []
-        for event in events:
-            if not event.endswith(after):
-                break
-            texts.append(event[:cut])
-        text = b"".join(texts)
-        if head or not texts or _NOT_PLAIN.search(text) is not None:
-            return NONE_PASSED
-        return Passed(len(texts), len(text) + len(texts) * (len(self._event_before) - cut))
 
 
 class ChatTap:
@@ -138,7 +96,7 @@ class ChatTap:
         chunk = load_object(data)
         if self._is_ordinary(chunk) and b"\n" not in data:
             if mould is None:
-                self._learn(data, chunk["choices"][0]["delta"]["content"])
+                self._mould = mould_of(data, chunk)
             return b"data: " + data + b"\n\n"
         return self._chunk(chunk)
 
@@ -183,18 +141,6 @@ class ChatTap:
             and "error" not in chunk
             and "copilot_usage" not in chunk
         )
-
-    def _learn(self, data: bytes, content: str) -> None:
-        """Ordinary chunks differ in their text alone: know the next ones without reading them.
-
-        A text without quotes, backslashes and control characters stands as it is between the same
-        bytes, so what was ordinary once is ordinary again. Saves two thirds of an event's cost.
-        """
-        before, found, after = data.partition(orjson.dumps(content))
-        if not found or not content or not before.rstrip().endswith(b'"content":'):
-            return
-        if self._is_ordinary(load_object(before + b'"-"' + after)):
-            self._mould = Mould(before + b'"', b'"' + after)
 
     def _done(self) -> bytes:
         if not self._answered:

@@ -48,6 +48,11 @@ _REASONS: dict[StopReason, str] = {
 }
 
 # Kinds of open blocks that have not been started on the wire.
+# As `frame` writes it.
+_TEXT = (
+    b"event: content_block_delta\n"
+    b'data: {"type":"content_block_delta","index":%d,"delta":{"type":"text_delta","text":%b}}\n\n'
+)
 _UNWRITTEN = ("", "held", "empty", "skipped")
 
 Payload = dict[str, Any]
@@ -111,11 +116,19 @@ class Encoder:
         self._late: list[Opaque | None] = []
 
     def encode(self, events: list[Event]) -> bytes:
+        if len(events) == 1 and type(events[0]) is TextDelta and self._begun:
+            # Nearly every event of an answer.
+            return self._text(events[0].text)
         out = [frame(payload) for payload in self.payloads(events)]
         last = events[-1] if events else None
         if isinstance(last, Failure):
             out.append(self.fail(failure_error(last)))
         return b"".join(out)
+
+    def _text(self, text: str) -> bytes:
+        if self._ended or self._open in _UNWRITTEN:
+            return b""
+        return _TEXT % (self._index, orjson.dumps(text))
 
     def end(self) -> bytes:
         return b"".join([frame(payload) for payload in self.ending()])

@@ -1,0 +1,89 @@
+"""Moulds: chunks that differ from the one before in a piece of text alone, known without being read.
+
+A text without quotes, backslashes and control characters stands as it is between the same bytes, so
+what one such chunk meant, the next ones mean. Saves two thirds of an event's cost.
+"""
+
+import re
+from typing import Any, Final
+
+import orjson
+
+from proxy.formats.contract import NONE_PASSED, Passed
+
+# What does not stand for itself between the quotes of a JSON string.
+_NOT_PLAIN: Final = re.compile(rb'["\\\x00-\x1f]')
+_PROBE: Final = "-"
+
+
+class Mould:
+    """What stands before and after the text of an ordinary chunk.
+
+    A pattern of its own for each stream would cost 20 us and 4 kB of it.
+    """
+
+    __slots__ = ("_after", "_before", "_event_after", "_event_before", "_from", "_least", "_to")
+
+    def __init__(self, before: bytes, after: bytes) -> None:
+        self._event_before = b"data: " + before
+        self._event_after = after + b"\n\n"
+        self._before = before
+        self._after = after
+        self._from = len(before)
+        self._to = -len(after)
+        self._least = len(before) + len(after)
+
+    def fits(self, data: bytes) -> bool:
+        return (
+            len(data) >= self._least
+            and data.startswith(self._before)
+            and data.endswith(self._after)
+            and _NOT_PLAIN.search(data, self._from, len(data) + self._to) is None
+        )
+
+    def text_in(self, data: bytes) -> str | None:
+        """The text of a chunk that fits, else None."""
+        if not self.fits(data):
+            return None
+        try:
+            return str(data[self._from : self._to], "utf-8")
+        except UnicodeDecodeError:
+            return None
+
+    def fitting(self, chunk: bytes) -> Passed:
+        """The events at the beginning of `chunk` that fit."""
+        head, *events = chunk.split(self._event_before)
+        after, cut = self._event_after, -len(self._event_after)
+        texts: list[bytes] = []
+        for event in events:
+            if not event.endswith(after):
+                break
+            texts.append(event[:cut])
+        text = b"".join(texts)
+        if head or not texts or _NOT_PLAIN.search(text) is not None:
+            return NONE_PASSED
+        return Passed(len(texts), len(text) + len(texts) * (len(self._event_before) - cut))
+
+
+def mould_of(data: bytes, chunk: dict[str, Any]) -> Mould | None:
+    """The mould of a chunk, of which `data` is the JSON; None unless it is one piece of text."""
+    try:
+        (choice,) = chunk["choices"]
+        delta = choice["delta"]
+        content = delta["content"]
+    except (KeyError, TypeError, ValueError):
+        return None
+    if len(delta) > 1 or type(content) is not str or not content or b"\n" in data:
+        return None
+    before, found, after = data.partition(orjson.dumps(content))
+    if not found or not before.rstrip().endswith(b'"content":'):
+        return None
+    # The bytes around the text are all the rest of the chunk.
+    try:
+        probe = orjson.loads(before + orjson.dumps(_PROBE) + after)
+    except orjson.JSONDecodeError:
+        return None
+    delta["content"] = _PROBE
+    is_same = probe == chunk
+    delta["content"] = content
+    return Mould(before + b'"', b'"' + after) if is_same else None
