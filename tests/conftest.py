@@ -19,10 +19,14 @@ import pytest
 from simulator.testing import SimulatorThread
 from tests.prepared import prepare
 
-# The gate tries the same examples each time; on a desk they are new ones at every run.
-hypothesis.settings.register_profile("gate", derandomize=True)
-if os.environ.get("CI"):
-    hypothesis.settings.load_profile("gate")
+# The gate tries the same examples each time; on a desk they are new ones at every run. A busy machine
+# makes the making of inputs slow.
+hypothesis.settings.register_profile(
+    "ours",
+    derandomize=bool(os.environ.get("CI")),
+    suppress_health_check=[hypothesis.HealthCheck.too_slow],
+)
+hypothesis.settings.load_profile("ours")
 
 # What starts many processes; `make test` leaves it to `make test-slow`.
 SLOW = ("processes", "security", "soak")

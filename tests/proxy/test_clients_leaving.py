@@ -153,7 +153,7 @@ def test_c03_leaving_during_a_token_refresh_lets_it_end_for_the_others(
     # Another account: the shared gateway's token is not to be revoked under it.
     gateway = new_gateway(token="ghu_mona")
     exchanges = simulator.exchanges("mona")
-    simulator.config(exchange_latency_s=3)
+    simulator.config(exchange_latency_s=6)
     simulator.revoke_copilot_tokens("mona")
 
     with gateway.client() as client, ThreadPoolExecutor(1) as pool:
@@ -163,10 +163,10 @@ def test_c03_leaving_during_a_token_refresh_lets_it_end_for_the_others(
                 simulator.exchanges("mona") > exchanges
                 or (simulator.generations and simulator.generations[-1].status == 401)
             ),
-            3,
+            6,
         )
         other = pool.submit(client.post, CHAT.path, json=CHAT.good)
-        assert gateway.wait_for(lambda: len(simulator.generations) == 2, 3)
+        assert gateway.wait_for(lambda: len(simulator.generations) == 2, 6)
         leaver.leave()
         assert other.result().status_code == 200
     assert simulator.exchanges("mona") == exchanges + 1

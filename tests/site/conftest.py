@@ -21,7 +21,9 @@ ROOT = Path(__file__).resolve().parents[2]
 TIMEOUT_S = 60
 # Makes the terminal the process's own, as a shell does; then becomes the command.
 AS_A_SHELL = (
-    "import fcntl, os, sys, termios; fcntl.ioctl(0, termios.TIOCSCTTY, 0); "
+    # Whoever runs tests in the background may have Ctrl-C ignored, which children inherit.
+    "import fcntl, os, signal, sys, termios; fcntl.ioctl(0, termios.TIOCSCTTY, 0); "
+    "signal.signal(signal.SIGINT, signal.default_int_handler); "
     "os.execv(sys.executable, [sys.executable, *sys.argv[1:]])"
 )
 
