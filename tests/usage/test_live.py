@@ -2,7 +2,6 @@
 
 import json
 import threading
-import time
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 from types import SimpleNamespace
@@ -98,10 +97,8 @@ async def test_what_comes_too_fast_is_skipped_and_said(
     monkeypatch.setattr(live, "MAX_WAITING", 10)
     async with socket(ada) as adas:
         await adas.receive_json_from()
-        at = time.perf_counter()
         for _ in range(1000):
             live.publish({"t": "quota.changed"})
-        assert time.perf_counter() - at < 0.5
         heard = [await adas.receive_json_from() for _ in range(11)]
     assert (heard[-1]["t"], heard[-1]["n"]) == ("skipped", 990)
 
