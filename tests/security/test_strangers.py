@@ -107,7 +107,11 @@ def raw(gateway: Gateway, head: str, body: bytes = b"") -> bytes:
     with socket.create_connection((host, int(port)), timeout=10) as wire:
         wire.sendall(f"POST /v1/messages HTTP/1.1\r\nHost: {host}:{port}\r\n{head}\r\n".encode())
         wire.sendall(body)
-        return wire.recv(65536)
+        # Head and body may come apart.
+        answer = b""
+        while not answer.partition(b"\r\n\r\n")[2] and (part := wire.recv(65536)):
+            answer += part
+        return answer
 
 
 @pytest.mark.parametrize("key", ["", f"x-api-key: {WRONG}\r\n"], ids=["no key", "wrong key"])
