@@ -12,7 +12,7 @@ import subprocess
 import time
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import contextmanager, suppress
+from contextlib import AbstractContextManager, contextmanager, suppress
 
 import httpx
 import pytest
@@ -159,23 +159,32 @@ def full_disk(gateway: Gateway) -> Iterator[None]:
             resource.prlimit(pid, resource.RLIMIT_FSIZE, old)
 
 
-def test_p04_on_a_full_disk_requests_go_on_and_their_records_come_when_there_is_room(
-    solo: Gateway, simulator: SimulatorThread
+def requests_go_on_and_records_come_later(
+    gateway: Gateway, fault: AbstractContextManager[None]
 ) -> None:
-    before = ids(solo)
-    solo.output.clear()
-    with full_disk(solo), solo.client() as client:
+    """Within the `fault` nothing can be stored; afterwards everything is, once."""
+    before = ids(gateway)
+    gateway.output.clear()
+    with fault, gateway.client() as client:
         for path, body in KINDS * 2:
             assert client.post(path, json=body).status_code == 200
         assert client.get("/healthz").status_code == 200
-        assert solo.wait_for(lambda: "usage records wait for the database" in solo.text)
-        assert new_records(solo, before) == []
+        assert gateway.wait_for(lambda: "usage records wait for the database" in gateway.text)
+        assert new_records(gateway, before) == []
     count = 2 * len(KINDS)
-    found = solo.wait_for(lambda: len(rows := new_records(solo, before)) >= count and rows, 30)
+    found = gateway.wait_for(
+        lambda: len(rows := new_records(gateway, before)) >= count and rows, 30
+    )
     assert found
     assert len(found) == count
     assert {r["outcome"] for r in found} == {"completed"}
-    assert rollup_requests(solo) == len(solo.records())
+    assert rollup_requests(gateway) == len(gateway.records())
+
+
+def test_p04_on_a_full_disk_requests_go_on_and_their_records_come_when_there_is_room(
+    solo: Gateway, simulator: SimulatorThread
+) -> None:
+    requests_go_on_and_records_come_later(solo, full_disk(solo))
     assert solo.text.count("journal cannot be written") == 1
     assert "Traceback" not in solo.text
 
@@ -198,20 +207,7 @@ def unwritable_database(gateway: Gateway) -> Iterator[None]:
 def test_p04_a_solo_database_that_may_only_be_read_delays_records_and_loses_none(
     solo: Gateway, simulator: SimulatorThread
 ) -> None:
-    before = ids(solo)
-    solo.output.clear()
-    with unwritable_database(solo), solo.client() as client:
-        for path, body in KINDS * 2:
-            assert client.post(path, json=body).status_code == 200
-        assert client.get("/healthz").status_code == 200
-        assert solo.wait_for(lambda: "usage records wait for the database" in solo.text)
-        assert new_records(solo, before) == []
-    count = 2 * len(KINDS)
-    found = solo.wait_for(lambda: len(rows := new_records(solo, before)) >= count and rows, 30)
-    assert found
-    assert len(found) == count
-    assert {r["outcome"] for r in found} == {"completed"}
-    assert rollup_requests(solo) == len(solo.records())
+    requests_go_on_and_records_come_later(solo, unwritable_database(solo))
 
 
 def test_p04_in_strict_mode_a_journal_that_cannot_be_written_refuses_honestly(

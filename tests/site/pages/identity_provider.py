@@ -11,6 +11,8 @@ from typing import Any
 from urllib.parse import parse_qs, urlencode, urlsplit
 
 import jwt
+import pytest
+from allauth.socialaccount.providers.github.views import GitHubOAuth2Adapter
 from cryptography.hazmat.primitives.asymmetric import rsa
 
 CLIENT_ID = "gateway"
@@ -52,6 +54,17 @@ class Provider:
         self.server = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
         self.url = f"http://127.0.0.1:{self.server.server_port}"
         threading.Thread(target=self.server.serve_forever, daemon=True).start()
+
+    def play_github(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        """Answer for GitHub's addresses, too."""
+        for name, path in {
+            "api_url": "/api/v3",
+            "access_token_url": "/login/oauth/access_token",
+            "authorize_url": "/login/oauth/authorize",
+            "profile_url": "/api/v3/user",
+            "emails_url": "/api/v3/user/emails",
+        }.items():
+            monkeypatch.setattr(GitHubOAuth2Adapter, name, self.url + path)
 
     def close(self) -> None:
         self.server.shutdown()

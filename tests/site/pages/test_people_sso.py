@@ -1,27 +1,18 @@
 """Signing in at an OIDC provider or GitHub: who comes in, as what, and who has left."""
 
-import importlib.util
 from collections.abc import Iterator
-from pathlib import Path
 from typing import Any
 
 import pytest
 import requests
 from allauth.socialaccount.models import SocialAccount
-from allauth.socialaccount.providers.github.views import GitHubOAuth2Adapter
 from django.http import HttpResponse
 from django.test import Client
 
 from accounts import auth, invites, keys
 from accounts.models import AuditEntry, GroupMapping, Member, Role, Team
+from tests.site.pages import identity_provider as provider_module
 
-SPEC = importlib.util.spec_from_file_location(
-    "identity_provider", Path(__file__).with_name("identity_provider.py")
-)
-assert SPEC is not None
-assert SPEC.loader is not None
-provider_module = importlib.util.module_from_spec(SPEC)
-SPEC.loader.exec_module(provider_module)
 SIGN_IN = "/dashboard/sso/oidc/login/"
 DORA = {
     "sub": "dora-1",
@@ -378,14 +369,7 @@ def github(provider: Any, settings: Any, monkeypatch: pytest.MonkeyPatch) -> Any
         }
     }
     settings.GATEWAY_GITHUB_ORG = "Octo-Org"
-    for name, path in {
-        "api_url": "/api/v3",
-        "access_token_url": "/login/oauth/access_token",
-        "authorize_url": "/login/oauth/authorize",
-        "profile_url": "/api/v3/user",
-        "emails_url": "/api/v3/user/emails",
-    }.items():
-        monkeypatch.setattr(GitHubOAuth2Adapter, name, provider.url + path)
+    provider.play_github(monkeypatch)
     provider.person = {"id": 7, "login": "octodora", "name": "Dora", "email": "dora@corp.example"}
     return provider
 

@@ -8,7 +8,6 @@ import jwt
 import pytest
 import requests
 from allauth.socialaccount.models import SocialAccount
-from allauth.socialaccount.providers.github.views import GitHubOAuth2Adapter
 from cryptography.hazmat.primitives.asymmetric import rsa
 from django.core.cache import caches
 from django.http import HttpResponse
@@ -47,14 +46,7 @@ def provider(settings: Any, monkeypatch: pytest.MonkeyPatch) -> Iterator[Provide
         "github": {"APPS": [github]},
     }
     settings.GATEWAY_OIDC_ISSUER = running.url
-    for name, path in {
-        "api_url": "/api/v3",
-        "access_token_url": "/login/oauth/access_token",
-        "authorize_url": "/login/oauth/authorize",
-        "profile_url": "/api/v3/user",
-        "emails_url": "/api/v3/user/emails",
-    }.items():
-        monkeypatch.setattr(GitHubOAuth2Adapter, name, running.url + path)
+    running.play_github(monkeypatch)
     running.person = dict(DORA)
     GroupMapping.objects.create(group="engineers")
     yield running
