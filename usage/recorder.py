@@ -13,7 +13,7 @@ import threading
 import time
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from datetime import UTC, datetime
-from itertools import chain, islice
+from itertools import islice
 from operator import attrgetter
 from pathlib import Path
 from typing import Any
@@ -32,21 +32,19 @@ from django.db import (
 from django.db.models import DateTimeField, F, JSONField, Q
 
 from accounts.models import ApiKey
-from usage import live, quota, rollups
+from usage import inserting, live, quota, rollups
 from usage.journal import Journal, JournalUnwritable, Record, fitted, is_stored
 from usage.models import UsageRecord, fields_of
 from usage.spend import REFRESH_S, spend
 
 DRAIN_EVERY_S = 0.4
 MAX_BACK_OFF_S = 10.0
-BATCH = 500
+BATCH = 2000
 MAX_IN_MEMORY = 50_000
 REPLAY_EVERY_S = 10.0
 HEARD_EVERY_S = 15.0
 SHARE_EVERY_S = 2.0
 KEY_USED_EVERY_S = 60.0
-# All versions of SQLite take 999 values in a statement.
-ROWS_PER_STATEMENT = 18
 # Columns whose values a database wants in another form than Python has them.
 PREPARED = (DateTimeField, JSONField)
 logger = logging.getLogger(__name__)
@@ -343,31 +341,12 @@ def _insert(records: Sequence[Record], *, may_be_there: bool = True) -> None:
 
 def _insert_rows(records: Sequence[Record]) -> None:
     # `bulk_create` makes a model and compiles each cell, 300 us a row that the gateway's streams wait
-    # for; the values fit their columns already (`usage.bounds`), so one prepared statement does.
+    # for; the values fit their columns already (`usage.bounds`).
     fields = fields_of(UsageRecord)
     quote = connection.ops.quote_name
     columns = ", ".join(quote(field.column) for field in fields.values())
-    head = f"INSERT INTO {quote(UsageRecord._meta.db_table)} ({columns}) VALUES "  # noqa: S608
-    rows = _rows(records, fields)
-    if connection.vendor == "sqlite":
-        _execute_in_sqlite(head, f"({', '.join(['?'] * len(fields))})", rows)
-        return
-    with connection.cursor() as cursor:
-        cursor.executemany(f"{head}({', '.join(['%s'] * len(fields))})", rows)
-
-
-def _execute_in_sqlite(head: str, row: str, rows: Sequence[Sequence[Any]]) -> None:
-    """Insert several rows with each statement: after each, this thread waits for the interpreter.
-
-    Through the driver itself, because Django looks for `%s` in each statement.
-    """
-    several = head + ", ".join([row] * ROWS_PER_STATEMENT)
-    with connection.wrap_database_errors:
-        for start in range(0, len(rows), ROWS_PER_STATEMENT):
-            part = rows[start : start + ROWS_PER_STATEMENT]
-            is_whole = len(part) == ROWS_PER_STATEMENT
-            statement = several if is_whole else head + ", ".join([row] * len(part))
-            connection.connection.execute(statement, list(chain.from_iterable(part)))
+    head = f"INSERT INTO {quote(UsageRecord._meta.db_table)} ({columns})"
+    inserting.insert(head, _rows(records, fields))
 
 
 def _rows(records: Sequence[Record], fields: Mapping[str, Any]) -> list[list[Any]]:

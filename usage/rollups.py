@@ -31,9 +31,7 @@ def add(records: Iterable[Summable]) -> None:
     """Add new records to their hours. Call it in the transaction that inserts the records."""
     parts = list(parts_of(records))
     if parts:
-        rows = _combined(parts)
-        near = {"hour": {p[0] for p in rows}, "key_id": {p[2] for p in rows}}
-        sum_rows.add(Rollup, COMBINATION, rows, near)
+        sum_rows.add(Rollup, COMBINATION, _combined(parts))
         tallies.add(parts)
 
 

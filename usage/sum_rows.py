@@ -1,13 +1,13 @@
 """Rows of sums in the database: made from parts, and added to by the database itself."""
 
-from collections.abc import Iterable, Mapping
 from datetime import datetime
 from functools import lru_cache
+from operator import itemgetter
 from typing import Any
 
 from django.db import connection, models
 
-from usage.histograms import merge
+from usage import inserting
 from usage.models import fields_of
 from usage.parts import SUMS, bounded
 
@@ -27,14 +27,9 @@ def models_of(model: Any, place: tuple[str, ...], rows: Rows) -> list[Any]:
     ]
 
 
-def add(
-    model: type[models.Model], place: tuple[str, ...], rows: Rows, near: Mapping[str, Iterable[Any]]
-) -> None:
-    """Add to the rows that are there, insert the others. `near` are filters by an index that every
-    row with a histogram meets. Call it in a transaction."""
+def add(model: type[models.Model], place: tuple[str, ...], rows: Rows) -> None:
+    """Add to the rows that are there, insert the others. Call it in a transaction."""
     columns = fields_of(model)
-    # Always in the same order, so that two processes wait for each other and never both ways.
-    places = sorted(rows)
     prepared: dict[datetime, Any] = {}
 
     def said(values: tuple[Any, ...]) -> list[Any]:
@@ -47,20 +42,25 @@ def add(
                 row[at] = prepared[value]
         return row
 
+    def said_histogram(histogram: dict[str, int]) -> Any:
+        return columns[HISTOGRAM].get_db_prep_save(histogram, connection) if histogram else nothing
+
     nothing = columns[HISTOGRAM].get_db_prep_save({}, connection)
-    with connection.cursor() as cursor:
-        cursor.executemany(
-            _statement(model, place, connection.vendor),
-            [(*said(values), *bounded(rows[values][0]), nothing) for values in places],
-        )
-    # These rows are locked by now: nobody else reads a histogram between reading and writing it.
-    histograms = {values: found for values in places if (found := rows[values][1])}
-    if histograms:
-        _add_histograms(model, place, histograms, near)
+    head, tail = _statement(model, place, connection.vendor)
+    # Always in the same order, so that two processes wait for each other and never both ways.
+    inserting.insert(
+        head,
+        [
+            (*said(values), *bounded(sums), said_histogram(histogram))
+            for values, (sums, histogram) in sorted(rows.items(), key=itemgetter(0))
+        ],
+        tail,
+    )
 
 
 @lru_cache(maxsize=8)
-def _statement(model: type[models.Model], place: tuple[str, ...], vendor: str) -> str:
+def _statement(model: type[models.Model], place: tuple[str, ...], vendor: str) -> tuple[str, str]:
+    """Head and tail of the statement that adds."""
     columns, quote = fields_of(model), connection.ops.quote_name
     table = quote(model._meta.db_table)
     sets = []
@@ -72,33 +72,24 @@ def _statement(model: type[models.Model], place: tuple[str, ...], vendor: str) -
         if vendor != "sqlite":
             sum_of = f"LEAST({most}, {old}::numeric + {new})"
         sets.append(f"{quote(name)} = {sum_of}")
-    names = (*place, *SUMS, HISTOGRAM)
-    return (
-        f"INSERT INTO {table} ({', '.join(quote(columns[n].column) for n in names)}) "  # noqa: S608
-        f"VALUES ({', '.join(['%s'] * len(names))}) "
-        f"ON CONFLICT ({', '.join(quote(columns[n].column) for n in place)}) "
-        f"DO UPDATE SET {', '.join(sets)}"
+    sets.append(f"{quote(HISTOGRAM)} = {_merged(table, vendor)}")
+    names = ", ".join(quote(columns[name].column) for name in (*place, *SUMS, HISTOGRAM))
+    unique = ", ".join(quote(columns[name].column) for name in place)
+    head = f"INSERT INTO {table} ({names})"
+    return head, f"ON CONFLICT ({unique}) DO UPDATE SET {', '.join(sets)}"
+
+
+def _merged(table: str, vendor: str) -> str:
+    """SQL of the histogram of both: the counts of each bucket, added."""
+    each, object_of = "json_each", "json_group_object(bucket, total)"
+    if vendor != "sqlite":
+        each, object_of = "jsonb_each_text", "jsonb_object_agg(bucket, total)"
+    name = connection.ops.quote_name(HISTOGRAM)
+    both = " UNION ALL ".join(
+        f"SELECT key AS bucket, CAST(value AS bigint) AS count FROM {each}({which}.{name})"  # noqa: S608
+        for which in (table, "excluded")
     )
-
-
-def _add_histograms(
-    model: type[models.Model],
-    place: tuple[str, ...],
-    histograms: Mapping[tuple[Any, ...], dict[str, int]],
-    near: Mapping[str, Iterable[Any]],
-) -> None:
-    found = model._default_manager.filter(**{f"{name}__in": near[name] for name in near})
-    field = fields_of(model)[HISTOGRAM]
-    changed: list[tuple[int, Any]] = []
-    for pk, histogram, *values in found.order_by().values_list("pk", HISTOGRAM, *place):
-        more = histograms.get(tuple(values))
-        if more is not None:
-            merged = merge(histogram, more)
-            changed.append((pk, field.get_db_prep_save(merged, connection)))
-    quote = connection.ops.quote_name
-    with connection.cursor() as cursor:
-        cursor.executemany(
-            f"UPDATE {quote(model._meta.db_table)} SET {quote(field.column)} = %s "  # noqa: S608
-            f"WHERE {quote('id')} = %s",
-            [(histogram, pk) for pk, histogram in changed],
-        )
+    return (
+        f"CASE WHEN excluded.{name} = '{{}}' THEN {table}.{name} ELSE (SELECT {object_of} FROM "  # noqa: S608
+        f"(SELECT bucket, SUM(count) AS total FROM ({both}) AS counts GROUP BY bucket) AS summed) END"
+    )

@@ -21,7 +21,7 @@ HOUR: Final[str] = Tally.Span.HOUR.value
 DAY: Final[str] = Tally.Span.DAY.value
 ONE_DAY: Final = timedelta(days=1)
 PLACE: Final = ("span", "kind", "begin", "number", "name", "owner", "outcome")
-# A page shows percentiles of these; a histogram must be read before it can be written.
+# A page shows percentiles of these.
 WITH_HISTOGRAM: Final = frozenset(
     kind.value for kind in (Kind.ALL, Kind.MODEL, Kind.CLIENT, Kind.MEMBER, Kind.ACCOUNT)
 )
@@ -71,13 +71,7 @@ def rows_of(parts: Iterable[Part], *, spans: tuple[str, ...] = (HOUR, DAY)) -> R
 
 def add(parts: Iterable[Part]) -> None:
     """Add new records' parts. In the transaction that inserts the records."""
-    rows = rows_of(parts)
-    near = {
-        "span": [HOUR],
-        "kind": sorted(WITH_HISTOGRAM),
-        "begin": {place[2] for place in rows if place[0] == HOUR},
-    }
-    sum_rows.add(Tally, PLACE, rows, near)
+    sum_rows.add(Tally, PLACE, rows_of(parts))
 
 
 # Made anew
