@@ -183,7 +183,8 @@ class Exchange(Struct, eq=False, kw_only=True):
             return
         self.finished = True
         LIVE.pop(self.id, None)
-        for leave in self.leases:
+        leases, self.leases = self.leases, []
+        for leave in leases:
             leave()
         record = self.record
         record.outcome = outcome
@@ -198,8 +199,9 @@ class Exchange(Struct, eq=False, kw_only=True):
             recorder.finish(record)
             for listener in LISTENERS:
                 listener(record)
-        # Whoever still knows this exchange, until the collector comes by, holds no megabytes.
-        self.body, self.asked, self.raw, self.gist = {}, {}, b"", Gist()
+        # Nothing of it points back at it any more: it goes when its last user goes, and what it held
+        # is used again while it is warm, where the collector would come by a thousand requests later.
+        self.abort = None
 
     def abandon(self) -> None:
         """The answer will not be read any further: the client is gone.

@@ -28,7 +28,7 @@ SEGMENT_BYTES = 8 * 1024 * 1024
 logger = logging.getLogger(__name__)
 
 
-class Record(msgspec.Struct, kw_only=True, omit_defaults=True):
+class Record(msgspec.Struct, kw_only=True, omit_defaults=True, gc=False):
     """One exchange as it is known so far. Names, units and meanings are `UsageRecord`'s."""
 
     id: str
