@@ -73,7 +73,9 @@ class Translation:
         return self._decoder.usage
 
     def passes(self, chunk: bytes) -> Passed:
-        return NONE_PASSED
+        texts, size = self._decoder.pieces(chunk)
+        out = self._encoder.write(texts) if texts else None
+        return NONE_PASSED if out is None else Passed(len(texts), size, out)
 
     def feed(self, frame: Frame) -> bytes:
         return self._pass(self._decoder.feed(frame))

@@ -217,7 +217,7 @@ class Stream:
             passed = pipe.passes(chunk)
             if passed.events:
                 self.pieces += passed.events
-                self._send(chunk[: passed.size])
+                self._send(passed.out)
                 chunk = chunk[passed.size :]
                 if not chunk:
                     return

@@ -59,6 +59,30 @@ class Gist(Struct, kw_only=True):
     opening: str = ""
 
 
+class Passed(NamedTuple):
+    """So many events, of so many bytes together, need not be read: `out` is what the client gets."""
+
+    events: int
+    size: int
+    out: bytes
+
+
+NONE_PASSED: Final = Passed(0, 0, b"")
+
+
+class Pieces(NamedTuple):
+    """Events at the beginning of a chunk, of `size` bytes together, that are a piece of text each.
+
+    The texts are as they stand between the quotes of a JSON string, without escapes.
+    """
+
+    texts: list[bytes]
+    size: int
+
+
+NO_PIECES: Final = Pieces([], 0)
+
+
 class Decoder(Protocol):
     """Frames of one upstream stream in, events out.
 
@@ -73,6 +97,10 @@ class Decoder(Protocol):
         """Events of one frame. Raises `UpstreamFailed` for what is no JSON or no such event."""
         ...
 
+    def pieces(self, chunk: bytes) -> Pieces:
+        """What at the beginning of `chunk`, which begins an event, need not become frames."""
+        ...
+
     def close(self) -> list[Event]:
         """Called once at the end of the bytes: whatever was held back until now."""
         ...
@@ -83,6 +111,10 @@ class Encoder(Protocol):
 
     def encode(self, events: list[Event]) -> bytes: ...
 
+    def write(self, texts: list[bytes]) -> bytes | None:
+        """`Pieces` of text, for the block that is open; None where they must come as events."""
+        ...
+
     def end(self) -> bytes:
         """The format's own end, with stop reason and usage. Called once, after a finished stream."""
         ...
@@ -90,16 +122,6 @@ class Encoder(Protocol):
     def fail(self, error: GatewayError) -> bytes:
         """Closes what is open and says the error in the format's own event; never a false end."""
         ...
-
-
-class Passed(NamedTuple):
-    """So many events, of so many bytes together, need not be read."""
-
-    events: int
-    size: int
-
-
-NONE_PASSED: Final = Passed(0, 0)
 
 
 class Tap(Protocol):

@@ -44,6 +44,7 @@ from proxy.formats.chat_completions.wire import (
     tool_call_id,
     unwrap_opaque,
 )
+from proxy.formats.contract import NO_PIECES, Pieces
 from proxy.formats.sse import Frame
 
 Body = dict[str, Any]
@@ -133,6 +134,11 @@ class ChatDecoder:
         if self._mould is None and _is_text(events, chunk):
             self._mould = mould_of(data, chunk)
         return events
+
+    def pieces(self, chunk: bytes) -> Pieces:
+        if self._mould is None or self._ended or self._open != "text" or self._done_choices:
+            return NO_PIECES
+        return self._mould.pieces(chunk)
 
     def close(self) -> list[Event]:
         """The end of the bytes: closes a finished answer; one that was cut gets no ending."""

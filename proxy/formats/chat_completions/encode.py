@@ -67,6 +67,9 @@ class ChatEncoder:
     def encode(self, events: list[Event]) -> bytes:
         return b"".join([self._event(event) for event in events])
 
+    def write(self, texts: list[bytes]) -> bytes | None:
+        return None
+
     def end(self) -> bytes:
         """The finish chunk, the usage chunk if the client asked for one, and `[DONE]`."""
         if self._ended:

@@ -9,7 +9,8 @@ from typing import Any, Final
 
 import orjson
 
-from proxy.formats.contract import NONE_PASSED, Passed
+from proxy.formats.contract import NO_PIECES, Pieces
+from proxy.formats.sse import as_utf8
 
 # What does not stand for itself between the quotes of a JSON string.
 _NOT_PLAIN: Final = re.compile(rb'["\\\x00-\x1f]')
@@ -50,19 +51,20 @@ class Mould:
         except UnicodeDecodeError:
             return None
 
-    def fitting(self, chunk: bytes) -> Passed:
-        """The events at the beginning of `chunk` that fit."""
-        head, *events = chunk.split(self._event_before)
+    def pieces(self, chunk: bytes) -> Pieces:
+        """The texts of the events at the beginning of `chunk` that fit."""
+        if not chunk.startswith(self._event_before):
+            return NO_PIECES
         after, cut = self._event_after, -len(self._event_after)
         texts: list[bytes] = []
-        for event in events:
+        for event in chunk.split(self._event_before)[1:]:
             if not event.endswith(after):
                 break
             texts.append(event[:cut])
         text = b"".join(texts)
-        if head or not texts or _NOT_PLAIN.search(text) is not None:
-            return NONE_PASSED
-        return Passed(len(texts), len(text) + len(texts) * (len(self._event_before) - cut))
+        if _NOT_PLAIN.search(text) is not None or as_utf8(chunk) is not chunk:
+            return NO_PIECES
+        return Pieces(texts, len(text) + len(texts) * (len(self._event_before) - cut))
 
 
 def mould_of(data: bytes, chunk: dict[str, Any]) -> Mould | None:

@@ -79,9 +79,10 @@ class ChatTap:
 
     def passes(self, chunk: bytes) -> Passed:
         mould = self._mould
-        if mould is None or self._ended or self._done_choices or as_utf8(chunk) is not chunk:
+        if mould is None or self._ended or self._done_choices:
             return NONE_PASSED
-        return mould.fitting(chunk)
+        texts, size = mould.pieces(chunk)
+        return Passed(len(texts), size, chunk[:size])
 
     def feed(self, frame: Frame) -> bytes:
         """Raises `UpstreamFailed` for what is no JSON or no chunk."""

@@ -25,6 +25,7 @@ from proxy.formats.canonical import (
     Usage,
     UsageReport,
 )
+from proxy.formats.contract import NO_PIECES, Pieces
 from proxy.formats.gemini.conversation import FOREIGN_KINDS
 from proxy.formats.gemini.errors import read_failure
 from proxy.formats.gemini.fields import Body
@@ -88,6 +89,9 @@ class Decoder:
     def feed(self, frame: Frame) -> list[Event]:
         payload = load(frame)
         return [] if payload is None else self.take(payload)
+
+    def pieces(self, chunk: bytes) -> Pieces:
+        return NO_PIECES
 
     def close(self) -> list[Event]:
         """Nothing is held back. A block that was cut stays open: the encoder ends it."""

@@ -140,6 +140,9 @@ class Encoder:
             out += self.fail(failure_error(last))
         return out
 
+    def write(self, texts: list[bytes]) -> bytes | None:
+        return None
+
     def end(self) -> bytes:
         if self._ended:
             return b""

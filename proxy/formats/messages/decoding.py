@@ -28,6 +28,7 @@ from proxy.formats.canonical import (
     Usage,
     UsageReport,
 )
+from proxy.formats.contract import NO_PIECES, Pieces
 from proxy.formats.messages.errors import read_failure
 from proxy.formats.messages.usage import Meter
 from proxy.formats.sse import Frame
@@ -118,6 +119,9 @@ class Decoder:
     def feed(self, frame: Frame) -> list[Event]:
         payload, _ = load(frame)
         return [] if payload is None else self.take(payload)
+
+    def pieces(self, chunk: bytes) -> Pieces:
+        return NO_PIECES
 
     def close(self) -> list[Event]:
         """What has waited for its turn. A block that was cut stays open: the encoder ends it."""

@@ -47,12 +47,13 @@ _REASONS: dict[StopReason, str] = {
     "context_overflow": "model_context_window_exceeded",
 }
 
-# Kinds of open blocks that have not been started on the wire.
-# As `frame` writes it.
+# A piece of text as `frame` writes it, before and after the text itself.
 _TEXT = (
     b"event: content_block_delta\n"
-    b'data: {"type":"content_block_delta","index":%d,"delta":{"type":"text_delta","text":%b}}\n\n'
+    b'data: {"type":"content_block_delta","index":%d,"delta":{"type":"text_delta","text":'
 )
+_AFTER_TEXT = b"}}\n\n"
+# Kinds of open blocks that have not been started on the wire.
 _UNWRITTEN = ("", "held", "empty", "skipped")
 
 Payload = dict[str, Any]
@@ -128,7 +129,15 @@ class Encoder:
     def _text(self, text: str) -> bytes:
         if self._ended or self._open in _UNWRITTEN:
             return b""
-        return _TEXT % (self._index, orjson.dumps(text))
+        return _TEXT % self._index + orjson.dumps(text) + _AFTER_TEXT
+
+    def write(self, texts: list[bytes]) -> bytes | None:
+        if not self._begun or self._ended or self._open in _UNWRITTEN:
+            return None
+        before, after = _TEXT % self._index + b'"', b'"' + _AFTER_TEXT
+        # Pieces of nothing are no events here.
+        said = [text for text in texts if text]
+        return before + (after + before).join(said) + after if said else b""
 
     def end(self) -> bytes:
         return b"".join([frame(payload) for payload in self.ending()])

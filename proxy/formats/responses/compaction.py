@@ -202,6 +202,9 @@ class _Encoder:
                     passed.append(event)
         return self._inner.encode(passed)
 
+    def write(self, texts: list[bytes]) -> bytes | None:
+        return None
+
     def end(self) -> bytes:
         """The item and the response's end. Raises `UpstreamFailed` when no summary came."""
         return self._write() + self._inner.end()

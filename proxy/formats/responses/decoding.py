@@ -32,6 +32,7 @@ from proxy.formats.canonical import (
     Usage,
     UsageReport,
 )
+from proxy.formats.contract import NO_PIECES, Pieces
 from proxy.formats.responses.answers import failure_of, nested_error, read_usage
 from proxy.formats.responses.fields import as_dict, as_list, as_str, unwrap
 from proxy.formats.sse import Frame
@@ -111,6 +112,9 @@ class Decoder:
         elif kind == "error":
             self._fail(nested_error(payload))
         return self._out
+
+    def pieces(self, chunk: bytes) -> Pieces:
+        return NO_PIECES
 
     def close(self) -> list[Event]:
         """Nothing: what is still held belongs behind an item that the upstream never ended."""

@@ -102,6 +102,9 @@ class Encoder:
             self._one(event)
         return self._flush()
 
+    def write(self, texts: list[bytes]) -> bytes | None:
+        return None
+
     def end(self) -> bytes:
         if self._has_ended:
             return b""

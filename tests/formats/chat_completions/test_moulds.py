@@ -8,10 +8,13 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from proxy.errors import UpstreamFailed
+from proxy.formats import messages
 from proxy.formats.canonical import Event
 from proxy.formats.chat_completions.decode import ChatDecoder
 from proxy.formats.chat_completions.moulds import mould_of
-from proxy.formats.sse import Frame
+from proxy.formats.contract import Answer
+from proxy.formats.sse import Frame, Parser
+from proxy.relay import Translation
 from tests.formats.chat_completions.chat_golden import names, stream
 
 
@@ -116,3 +119,61 @@ def test_what_is_no_text_does_not_fit() -> None:
     assert mould.text_in(data) == "Hello"
     for odd in (b"\\u0041", b'a"b', b"\xff", b"a\tb"):
         assert mould.text_in(data.replace(b"Hello", odd)) is None
+
+
+def translated(chunks: list[bytes], *, unread: bool) -> tuple[bytes, int]:
+    """What a Messages client gets of these reads, and how many events were not read one by one."""
+    translation = Translation(ChatDecoder(), messages.encoder(Answer(id="a", created=1, model="m")))
+    parser, out, passed = Parser(), b"", 0
+    for read in chunks:
+        rest = read
+        if unread and parser.is_at_event:
+            found = translation.passes(read)
+            out, passed, rest = out + found.out, passed + found.events, read[found.size :]
+        out += b"".join(map(translation.feed, parser.feed(rest)))
+    out += b"".join(map(translation.feed, parser.close()))
+    return out + translation.end(), passed
+
+
+@pytest.mark.parametrize("name", names("*.sse"))
+def test_pieces_that_are_not_read_are_translated_alike(name: str) -> None:
+    whole = b"".join(b"data: " + frame.data + b"\n\n" for frame in stream(name))
+    lines = whole.split(b"\n\n")
+    for size in (1, 2, 3, len(lines)):
+        reads = [b"\n\n".join([*lines[i : i + size], b""]) for i in range(0, len(lines) - 1, size)]
+        try:
+            expected = translated(reads, unread=False)[0]
+        except UpstreamFailed:
+            continue
+        assert translated(reads, unread=True)[0] == expected
+
+
+@given(st.lists(st.text(max_size=6), max_size=12), st.integers(1, 5))
+def test_any_texts_are_translated_alike_read_or_not(texts: list[str], size: int) -> None:
+    events = [
+        b"data: "
+        + orjson.dumps(chunk(choices=[{"index": 0, "delta": {"content": text}}]))
+        + b"\n\n"
+        for text in ("Hello", *texts)
+    ]
+    events.append(
+        b"data: "
+        + orjson.dumps(chunk(choices=[{"index": 0, "delta": {}, "finish_reason": "stop"}]))
+        + b"\n\ndata: [DONE]\n\n"
+    )
+    reads = [b"".join(events[i : i + size]) for i in range(0, len(events), size)]
+    assert translated(reads, unread=True)[0] == translated(reads, unread=False)[0]
+
+
+def test_ordinary_pieces_are_not_read() -> None:
+    events = [
+        b"data: "
+        + orjson.dumps(chunk(choices=[{"index": 0, "delta": {"content": text}}]))
+        + b"\n\n"
+        for text in ("Hello", "you", "", "é", "there")
+    ]
+    out, passed = translated(events, unread=True)
+    # One opens the block, one shows what is alike.
+    assert passed == 3
+    assert out.count(b"text_delta") == 4
+    assert "é".encode() in out
