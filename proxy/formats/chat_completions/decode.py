@@ -34,7 +34,7 @@ from proxy.formats.chat_completions.failures import (
     find_failure,
     is_filtered,
 )
-from proxy.formats.chat_completions.moulds import Mould, mould_of
+from proxy.formats.chat_completions.moulds import mould_of
 from proxy.formats.chat_completions.wire import (
     REASONING_FIELDS,
     load_object,
@@ -45,6 +45,7 @@ from proxy.formats.chat_completions.wire import (
     unwrap_opaque,
 )
 from proxy.formats.contract import NO_PIECES, Pieces
+from proxy.formats.moulds import Mould
 from proxy.formats.sse import Frame
 
 Body = dict[str, Any]

@@ -1,70 +1,8 @@
-"""Moulds: chunks that differ from the one before in a piece of text alone, known without being read.
+"""Which chunks make a mould."""
 
-A text without quotes, backslashes and control characters stands as it is between the same bytes, so
-what one such chunk meant, the next ones mean. Saves two thirds of an event's cost.
-"""
+from typing import Any
 
-import re
-from typing import Any, Final
-
-import orjson
-
-from proxy.formats.contract import NO_PIECES, Pieces
-from proxy.formats.sse import as_utf8
-
-# What does not stand for itself between the quotes of a JSON string.
-_NOT_PLAIN: Final = re.compile(rb'["\\\x00-\x1f]')
-_PROBE: Final = "-"
-
-
-class Mould:
-    """What stands before and after the text of an ordinary chunk.
-
-    A pattern of its own for each stream would cost 20 us and 4 kB of it.
-    """
-
-    __slots__ = ("_after", "_before", "_event_after", "_event_before", "_from", "_least", "_to")
-
-    def __init__(self, before: bytes, after: bytes) -> None:
-        self._event_before = b"data: " + before
-        self._event_after = after + b"\n\n"
-        self._before = before
-        self._after = after
-        self._from = len(before)
-        self._to = -len(after)
-        self._least = len(before) + len(after)
-
-    def fits(self, data: bytes) -> bool:
-        return (
-            len(data) >= self._least
-            and data.startswith(self._before)
-            and data.endswith(self._after)
-            and _NOT_PLAIN.search(data, self._from, len(data) + self._to) is None
-        )
-
-    def text_in(self, data: bytes) -> str | None:
-        """The text of a chunk that fits, else None."""
-        if not self.fits(data):
-            return None
-        try:
-            return str(data[self._from : self._to], "utf-8")
-        except UnicodeDecodeError:
-            return None
-
-    def pieces(self, chunk: bytes) -> Pieces:
-        """The texts of the events at the beginning of `chunk` that fit."""
-        if not chunk.startswith(self._event_before):
-            return NO_PIECES
-        after, cut = self._event_after, -len(self._event_after)
-        texts: list[bytes] = []
-        for event in chunk.split(self._event_before)[1:]:
-            if not event.endswith(after):
-                break
-            texts.append(event[:cut])
-        text = b"".join(texts)
-        if _NOT_PLAIN.search(text) is not None or as_utf8(chunk) is not chunk:
-            return NO_PIECES
-        return Pieces(texts, len(text) + len(texts) * (len(self._event_before) - cut))
+from proxy.formats.moulds import Mould, mould_around
 
 
 def mould_of(data: bytes, chunk: dict[str, Any]) -> Mould | None:
@@ -72,20 +10,6 @@ def mould_of(data: bytes, chunk: dict[str, Any]) -> Mould | None:
     try:
         (choice,) = chunk["choices"]
         delta = choice["delta"]
-        content = delta["content"]
+        return mould_around(data, chunk, delta, "content") if len(delta) == 1 else None
     except (KeyError, TypeError, ValueError):
         return None
-    if len(delta) > 1 or type(content) is not str or not content or b"\n" in data:
-        return None
-    before, found, after = data.partition(orjson.dumps(content))
-    if not found or not before.rstrip().endswith(b'"content":'):
-        return None
-    # The bytes around the text are all the rest of the chunk.
-    try:
-        probe = orjson.loads(before + orjson.dumps(_PROBE) + after)
-    except orjson.JSONDecodeError:
-        return None
-    delta["content"] = _PROBE
-    is_same = probe == chunk
-    delta["content"] = content
-    return Mould(before + b'"', b'"' + after) if is_same else None

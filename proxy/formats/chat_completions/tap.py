@@ -19,7 +19,7 @@ from proxy.formats.chat_completions.failures import (
     find_failure,
     is_filtered,
 )
-from proxy.formats.chat_completions.moulds import Mould, mould_of
+from proxy.formats.chat_completions.moulds import mould_of
 from proxy.formats.chat_completions.tap_calls import Calls
 from proxy.formats.chat_completions.wire import (
     DONE,
@@ -35,6 +35,7 @@ from proxy.formats.chat_completions.wire import (
     usage_body,
 )
 from proxy.formats.contract import NONE_PASSED, Answer, Passed
+from proxy.formats.moulds import Mould
 from proxy.formats.sse import Frame, as_utf8
 
 Body = dict[str, Any]

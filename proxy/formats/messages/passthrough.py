@@ -13,6 +13,7 @@ from proxy.formats.messages.encoding import PING, message_start
 from proxy.formats.messages.encoding import frame as rendered
 from proxy.formats.messages.errors import error_event, failure_error, read_failure
 from proxy.formats.messages.usage import Meter, repaired, wire_usage
+from proxy.formats.moulds import Mould, mould_around
 from proxy.formats.sse import Frame
 
 Payload = dict[str, Any]
@@ -55,6 +56,13 @@ def repair_message(message: Payload, answer: Answer, usage: Usage | None) -> Pay
     return fixed
 
 
+def _mould_of(data: bytes, payload: Payload, delta: Payload) -> Mould | None:
+    for name in ("text", "thinking"):
+        if name in delta:
+            return mould_around(data, payload, delta, name, b"content_block_delta")
+    return None
+
+
 class Tap:
     """Forwards one stream. Events of an unknown kind are left out, because SDKs fail on them."""
 
@@ -62,6 +70,8 @@ class Tap:
         "_answer",
         "_ended",
         "_meter",
+        "_mould",
+        "_moulded",
         "_open",
         "_seen",
         "_started",
@@ -87,9 +97,15 @@ class Tap:
         self._ended = False
         self._open: set[int] = set()
         self._seen: set[int] = set()
+        # Of the block with this index, if its pieces are alike.
+        self._mould: Mould | None = None
+        self._moulded = -1
 
     def passes(self, chunk: bytes) -> Passed:
-        return NONE_PASSED
+        if self._mould is None or self._moulded not in self._open or self._stopping or self._ended:
+            return NONE_PASSED
+        texts, size = self._mould.pieces(chunk)
+        return Passed(len(texts), size, chunk[:size])
 
     def feed(self, frame: Frame) -> bytes:
         """The frame as it goes to the client. Raises `UpstreamFailed` for what is no JSON."""
@@ -213,6 +229,8 @@ class Tap:
         if type(index) is not int or not isinstance(delta, dict):
             return b""
         if index in self._open:
+            if data and index != self._moulded:
+                self._moulded, self._mould = index, _mould_of(data, payload, delta)
             return self._forward(payload, data)
         if index in self._seen:
             return b""

@@ -4,10 +4,12 @@ from typing import Any
 
 import orjson
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
 from proxy.errors import UpstreamFailed, UpstreamTimedOut
 from proxy.formats import messages
-from proxy.formats.sse import Frame
+from proxy.formats.sse import Frame, Parser
 from tests.formats.messages import messages_golden as golden
 
 TEXT = {"type": "content_block_start", "index": 0, "content_block": {"type": "text", "text": ""}}
@@ -235,3 +237,89 @@ def test_arguments_of_a_call_that_was_never_opened_fail() -> None:
 
     with pytest.raises(UpstreamFailed):
         tap.feed(golden.frame({"type": "content_block_delta", "index": 0, "delta": lost}))
+
+
+# Pieces that are not read one by one
+
+
+def read(reads: list[bytes], *, unread: bool) -> tuple[bytes, str | None, int]:
+    """What a client gets of these reads, how it ended, and how many events passed as they came."""
+    tap, parser, out, count = messages.tap(golden.ANSWER), Parser(), b"", 0
+    for rest in reads:
+        if unread and parser.is_at_event:
+            events, size, said = tap.passes(rest)
+            out, count, rest = out + said, count + events, rest[size:]
+        out += b"".join(map(tap.feed, parser.feed(rest)))
+    out += b"".join(map(tap.feed, parser.close())) + tap.end()
+    return out, tap.stop_reason, count
+
+
+def in_reads(data: bytes, events: int) -> list[bytes]:
+    blocks = [block + b"\n\n" for block in data.split(b"\n\n") if block]
+    return [b"".join(blocks[i : i + events]) for i in range(0, len(blocks), events)]
+
+
+@pytest.mark.parametrize("name", golden.names("*.sse"))
+@pytest.mark.parametrize("events", [1, 2, 3, 1000])
+def test_a_stream_passes_alike_read_or_not(name: str, events: int) -> None:
+    reads = in_reads((golden.GOLDEN / name).read_bytes(), events)
+    try:
+        expected = read(reads, unread=False)
+    except UpstreamFailed as error:
+        with pytest.raises(UpstreamFailed, match=str(error)):
+            read(reads, unread=True)
+        return
+    assert read(reads, unread=True)[:2] == expected[:2]
+
+
+def written(*payloads: dict[str, Any]) -> bytes:
+    return b"".join(
+        b"event: %b\ndata: %b\n\n" % (payload["type"].encode(), orjson.dumps(payload))
+        for payload in payloads
+    )
+
+
+def piece(text: str, index: int = 0, kind: str = "text") -> dict[str, Any]:
+    delta = {"type": f"{kind}_delta", kind: text}
+    return {"type": "content_block_delta", "index": index, "delta": delta}
+
+
+@given(
+    st.lists(
+        st.builds(
+            piece,
+            st.text(max_size=6) | st.sampled_from(["a", "text", "text_delta", "-"]),
+            st.sampled_from([0, 0, 0, 1]),
+            st.sampled_from(["text", "text", "thinking"]),
+        ),
+        max_size=12,
+    ),
+    st.integers(1, 5),
+)
+def test_any_pieces_pass_alike_read_or_not(pieces: list[dict[str, Any]], events: int) -> None:
+    stop = {"type": "content_block_stop", "index": 0}
+    data = written(START, TEXT, *pieces, stop, *pieces, END, *pieces, {"type": "message_stop"})
+    reads = in_reads(data, events)
+
+    assert read(reads, unread=True)[:2] == read(reads, unread=False)[:2]
+
+
+def test_ordinary_pieces_pass_as_they_came() -> None:
+    pieces = [piece(text) for text in ("One", "two", "", "é", 'say "so"', "three")]
+    data = written(START, TEXT, *pieces, END, {"type": "message_stop"})
+
+    out, _, count = read(in_reads(data, 1), unread=True)
+
+    # The first shows what is alike, the quoted one is read.
+    assert count == 4
+    for each in pieces:
+        assert written(each) in out
+
+
+def test_nothing_passes_into_a_block_that_is_closed() -> None:
+    stop = {"type": "content_block_stop", "index": 0}
+    tap = messages.tap(golden.ANSWER)
+    for payload in (START, TEXT, HI, stop):
+        tap.feed(golden.frame(payload))
+
+    assert not tap.passes(written(HI)).events
