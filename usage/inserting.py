@@ -12,7 +12,7 @@ from typing import Any
 
 from django.db import connection
 
-# Rows of one statement. The largest takes 12 800 of the 32 766 values that SQLite allows since 3.32;
+# Rows of one statement. The largest takes 10 200 of the 32 766 values that SQLite allows since 3.32;
 # only so many sizes, that the driver keeps few statements prepared.
 SIZES = (200, 40, 8, 1)
 
