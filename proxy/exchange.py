@@ -202,6 +202,8 @@ class Exchange(Struct, eq=False, kw_only=True):
         # Nothing of it points back at it any more: it goes when its last user goes, and what it held
         # is used again while it is warm, where the collector would come by a thousand requests later.
         self.abort = None
+        # One that failed may stay as long as its traceback does: without its megabytes.
+        self.body, self.asked, self.raw, self.gist = {}, {}, b"", Gist()
 
     def abandon(self) -> None:
         """The answer will not be read any further: the client is gone.
